@@ -1,0 +1,1 @@
+"""The desktop shell: server, window, command line. Never imports torch, transformers or numpy."""

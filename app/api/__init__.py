@@ -1,0 +1,1 @@
+"""The loopback API, one module a page."""

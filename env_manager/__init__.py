@@ -1,0 +1,1 @@
+"""Python environments as generations: planned, built aside, proved, switched, rolled back."""

@@ -1,0 +1,1 @@
+"""Training code: runs inside a managed environment and sees only that environment."""
