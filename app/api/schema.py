@@ -1,0 +1,253 @@
+"""What the server says to the page: the one definition that OpenAPI and the UI's types come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from trainer.operation import State
+from trainer.spec import RunSpec
+
+
+class Problem(BaseModel):
+    """A failure in plain words; `action` names the click that mends it, where there is one."""
+
+    code: str
+    message: str
+    remedy: str
+    action: Literal["install", "rollback"] | None = None
+
+
+class Gpu(BaseModel):
+    name: str
+    compute_capability: str | None
+    memory_bytes: int
+
+
+class HardwareView(BaseModel):
+    """This machine, as the environment manager sees it."""
+
+    system: str
+    machine: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    disk_free_bytes: int
+    accelerator: str
+    driver: str | None
+    gpus: list[Gpu]
+
+
+class PlannedStep(BaseModel):
+    """A step that an install would take, or leaves out for a reason."""
+
+    id: str
+    title: str
+    why: str
+    packages: list[str]
+    left_out: str | None
+    optional: bool
+
+
+class GenerationView(BaseModel):
+    id: str
+    created: float
+    name: str
+    active: bool
+    bytes: int
+    packages: dict[str, str]
+    seconds: float
+
+
+class EnvironmentView(BaseModel):
+    """The whole Environment page but its running install."""
+
+    hardware: HardwareView
+    plan: list[PlannedStep]
+    active: str | None
+    previous: str | None
+    generations: list[GenerationView]
+    problem: Problem | None
+
+
+class StepView(BaseModel):
+    """One installation step, live. `bytes_total` is None until the index has told it."""
+
+    id: str
+    title: str
+    state: Literal["waiting", "running", "done", "failed", "skipped"]
+    bytes_done: int
+    bytes_total: int | None
+    seconds: float
+    note: str
+
+
+class InstallView(BaseModel):
+    phase: str
+    text: str
+    steps: list[StepView]
+    generation: str | None
+
+
+class EvaluationView(BaseModel):
+    """Base and tuned on the held-out rows; exact match is a share from 0 to 1."""
+
+    rows: int
+    base_loss: float | None = None
+    tuned_loss: float | None = None
+    base_exact_match: float | None = None
+    tuned_exact_match: float | None = None
+
+
+class TrainView(BaseModel):
+    """A run's newest figures. Memory in bytes, rate in real (unpadded) tokens a second."""
+
+    spec: RunSpec
+    folder: str
+    generation: str
+    phase: str
+    text: str
+    step: int
+    steps: int
+    epoch: float
+    loss: float | None
+    learning_rate: float | None
+    tokens_per_second: float | None
+    memory_bytes: int | None
+    eta_seconds: float | None
+    train_seconds: float | None
+    evaluation: EvaluationView | None
+    adapter: str | None
+    warnings: list[str]
+
+
+class OperationView(BaseModel):
+    """An installation or a run, whole: a page that has the newest one needs nothing else."""
+
+    id: str
+    kind: Literal["install", "train"]
+    title: str
+    state: State
+    created: float
+    seconds: float
+    problem: Problem | None
+    install: InstallView | None = None
+    train: TrainView | None = None
+
+
+class ModelView(BaseModel):
+    """A model that can be tuned, with the settings it likes best as dotted keys."""
+
+    id: str
+    title: str
+    path: str
+    about: str
+    recommended: dict[str, Any]
+
+
+class DatasetView(BaseModel):
+    id: str
+    title: str
+    about: str
+    train: str
+    held_out: str | None
+    example_prompt: str
+
+
+class Snapshot(BaseModel):
+    """Everything the page shows; the event stream begins with it."""
+
+    type: Literal["snapshot"] = "snapshot"
+    version: str
+    home: str
+    environment: EnvironmentView
+    operations: list[OperationView]
+    models: list[ModelView]
+    datasets: list[DatasetView]
+
+
+class OperationChanged(BaseModel):
+    """A new or newer record of one operation; it replaces the one with the same id."""
+
+    type: Literal["operation"] = "operation"
+    operation: OperationView
+
+
+class EnvironmentChanged(BaseModel):
+    type: Literal["environment"] = "environment"
+    environment: EnvironmentView
+
+
+class Points(BaseModel):
+    """New points of a run's curves: (step, loss) for training, (step, loss) for held-out."""
+
+    type: Literal["points"] = "points"
+    operation: str
+    loss: list[tuple[int, float]]
+
+
+class Ping(BaseModel):
+    """Nothing new; the stream is alive."""
+
+    type: Literal["ping"] = "ping"
+
+
+StreamEvent = Annotated[Snapshot | OperationChanged | EnvironmentChanged | Points | Ping, Field(discriminator="type")]
+
+
+class StreamLine(BaseModel):
+    """One line of the event stream (named so that the page's types include every kind)."""
+
+    event: StreamEvent
+
+
+class InstallRequest(BaseModel):
+    """Overrides are exact versions by package name; `allow_large` accepts a multi-gigabyte CUDA build on a CPU machine."""
+
+    overrides: dict[str, str] = {}
+    allow_large: bool = False
+
+
+class RollbackRequest(BaseModel):
+    """The generation to return to; None means the one before the active one."""
+
+    generation: str | None = None
+
+
+class RunRequest(BaseModel):
+    spec: RunSpec
+
+
+class Curve(BaseModel):
+    loss: list[tuple[int, float]]
+
+
+class LogPage(BaseModel):
+    """A piece of the raw log; ask again from `next_offset`."""
+
+    text: str
+    next_offset: int
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatRequest(BaseModel):
+    """Ask base and tuned the same; `run` names the run whose adapter is used."""
+
+    run: str
+    messages: list[ChatMessage]
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 128
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+
+
+class ChatLine(BaseModel):
+    """One line of a streamed answer. `side` is missing on the last line, which is done or failed."""
+
+    type: Literal["token", "done", "failed"]
+    side: Literal["base", "tuned"] | None = None
+    text: str = ""
+    problem: Problem | None = None

@@ -1,0 +1,1 @@
+"""Data: readers and formats (torch-free), masks and batches."""

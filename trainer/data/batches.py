@@ -1,0 +1,60 @@
+"""The order of rows and their shape as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from trainer.data.masks import IGNORED, Example
+
+WINDOW = 8  # batches sorted by length together: little padding, still a random order
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded rows of shape [rows, longest]; `tokens` and `scored` count real tokens only."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+    tokens: int
+    scored: int
+
+
+def collate(examples: Sequence[Example], pad: int) -> Batch:
+    """Pad rows to the longest of them."""
+    longest = max(len(example.ids) for example in examples)
+    ids = torch.full((len(examples), longest), pad)
+    labels = torch.full((len(examples), longest), IGNORED)
+    mask = torch.zeros((len(examples), longest), dtype=torch.long)
+    for row, example in enumerate(examples):
+        length = len(example.ids)
+        ids[row, :length] = torch.tensor(example.ids)
+        labels[row, :length] = torch.tensor(example.labels)
+        mask[row, :length] = 1
+    # The first position of a row has nothing before it to be predicted from, so it never counts as scored.
+    return Batch(ids, mask, labels, tokens=int(mask.sum()), scored=int((labels[:, 1:] != IGNORED).sum()))
+
+
+def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Row numbers of each batch of one epoch: shuffled, grouped by length within windows, batches shuffled again."""
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    window = WINDOW * batch_size
+    batches = []
+    for start in range(0, len(order), window):
+        rows = sorted(order[start : start + window], key=lambda row: lengths[row])
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def training_batches(examples: Sequence[Example], pad: int, batch_size: int, seed: int) -> Iterator[Batch]:
+    """Endless batches, epoch after epoch, the same for the same seed."""
+    lengths = [len(example.ids) for example in examples]
+    epoch = 0
+    while True:
+        for rows in epoch_order(lengths, batch_size, seed, epoch):
+            yield collate([examples[row] for row in rows], pad)
+        epoch += 1

@@ -1,0 +1,53 @@
+"""Which device, precision and number of threads a run uses, each with its reason in words."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psutil
+import torch
+
+from trainer.errors import TrainError
+
+SMALL_MODEL = 20_000_000  # parameters below which a second thread costs more in waiting than it computes
+
+
+def choose_device(asked: str) -> tuple[str, str]:
+    """The device, and why; raises `TrainError` when the asked one is not here."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        device = next(name for name, here in there.items() if here)
+        return device, f"{device}: the fastest device that this environment's torch can use"
+    if not there[asked]:
+        raise TrainError("device-missing", f"This environment's torch cannot use '{asked}' here.", "Choose device `auto`, or install an environment for that device.")
+    return asked, f"{asked}: as asked"
+
+
+def choose_precision(asked: str, device: str) -> tuple[str, str]:
+    """The precision of the matrix products, and why."""
+    if asked == "auto":
+        if device == "cuda" and torch.cuda.is_bf16_supported():
+            return "bf16", "bf16: this GPU computes in it"
+        return "fp32", f"fp32: the safe choice on {device}"
+    if asked == "fp16" and device == "cpu":
+        raise TrainError("precision-unsupported", "A CPU does not train in fp16.", "Choose `auto`, `fp32` or `bf16`.")
+    return asked, f"{asked}: as asked"
+
+
+def choose_threads(asked: int | None, model: Any) -> tuple[int, str]:
+    """How many CPU threads, and why."""
+    if asked:
+        return asked, f"{asked}: as asked"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if parameters < SMALL_MODEL:
+        return 1, f"1: a model of {parameters / 1e6:.1f}M parameters waits longer for a second thread than it gains"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores, f"{cores}: one a core"
+
+
+def memory_in_use(device: str) -> int:
+    """Memory of the run in bytes: the most so far on CUDA, else what this process holds now."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,54 @@
+"""Load a causal language model from a local folder, and put an adapter on it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from trainer.errors import TrainError
+from trainer.models.folder import check_folder
+from trainer.spec import Lora
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer, with a pad token (its end token, when it has none of its own)."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable(folder, "tokenizer", error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(folder: Path, dtype: torch.dtype) -> Any:
+    """The folder's causal language model with frozen weights; no code in the folder is ever run."""
+    check_folder(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unloadable(folder, "model", error) from error
+    return model.requires_grad_(False)
+
+
+def with_lora(model: Any, lora: Lora) -> PeftModel:
+    """The model with a fresh adapter on the named layers; raises `TrainError` when none is reached."""
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules, task_type="CAUSAL_LM"
+    )
+    try:
+        return get_peft_model(model, config)
+    except (ValueError, re.error) as error:
+        raise TrainError(
+            "lora-targets", f"No layer can be adapted with target_modules {lora.target_modules!r}.", "Use `all-linear`, or mend the expression."
+        ) from error
+
+
+def _unloadable(folder: Path, what: str, error: Exception) -> TrainError:
+    reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+    return TrainError("model-invalid", f"The {what} in {folder} cannot be loaded: {reason}", "Check that the folder is complete, or fetch it again.")

@@ -1,0 +1,102 @@
+"""What a run tells about itself, as events of its operation."""
+
+from __future__ import annotations
+
+import math
+import platform
+import signal
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer.errors import TrainError
+from trainer.evaluate import Score
+from trainer.operation import Operation
+
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a run's result, as this interpreter sees them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Report:
+    """Turns a run's figures into events, and requests into one question: `stopping()`."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._terminated = False
+        self._steps, self._batches_an_epoch = 0, 1.0
+        self._began = self._seconds = 0.0
+        self._tokens = self._scored = 0
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        operation.emit("hello", versions=versions(), executable=sys.executable, path=sys.path)
+
+    def _on_terminate(self, *_: Any) -> None:
+        self._terminated = True
+
+    def stopping(self) -> bool:
+        """Whether the run should end after this step, keeping its adapter."""
+        return self._terminated or self._operation.requested("stop")
+
+    def phase(self, name: str, text: str) -> None:
+        """What the run is busy with, in words."""
+        self._operation.emit("phase", phase=name, text=text)
+
+    def chosen(self, **reasons: str) -> None:
+        """The choices made by rule, each with its reason."""
+        self._operation.emit("progress", chosen=reasons)
+
+    def coverage(self, trained: int, total: int) -> None:
+        """How many parameters are trained, of how many."""
+        self._operation.emit("progress", trained_parameters=trained, parameters=total)
+
+    def begin(self, steps: int, batches_an_epoch: float) -> None:
+        """The loop starts now."""
+        self._steps, self._batches_an_epoch, self._began = steps, batches_an_epoch, time.monotonic()
+        self._operation.emit("phase", phase="training", text=f"Training for {steps} steps", steps=steps)
+
+    def step(self, step: int, *, loss: float, learning_rate: float, grad_norm: float, tokens: int, scored: int, memory: int) -> None:
+        """One optimiser step. Raises `TrainError` when the loss is no longer a number."""
+        if not math.isfinite(loss):
+            raise TrainError("loss-not-finite", f"The loss became {loss} at step {step}.", "Lower the learning rate and start again.")
+        self._tokens, self._scored = self._tokens + tokens, self._scored + scored
+        seconds = time.monotonic() - self._began
+        self._operation.emit(
+            "step", step=step, steps=self._steps, epoch=round(step / self._batches_an_epoch, 3), loss=round(loss, 5),
+            learning_rate=learning_rate, grad_norm=round(grad_norm, 4) if math.isfinite(grad_norm) else None, tokens=tokens, scored=scored,
+            tokens_per_second=round(self._tokens / seconds, 1), eta_seconds=round(seconds / step * (self._steps - step), 1), memory_bytes=memory,
+        )  # fmt: skip
+
+    def end(self) -> None:
+        """The loop has ended; its seconds are counted until here."""
+        self._seconds = time.monotonic() - self._began
+
+    def evaluated(self, side: Literal["base", "tuned"], rows: int, score: Score, seconds: float) -> None:
+        """The held-out score of one side."""
+        self._operation.emit(
+            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=score.answers, seconds=round(seconds, 2)
+        )  # fmt: skip
+
+    def finish(self, kind: Literal["done", "stopped"], adapter: Path, base: Score | None = None, tuned: Score | None = None) -> None:
+        """The last event of a run that was not a failure."""
+        self._operation.emit(
+            kind,
+            adapter=str(adapter),
+            train_seconds=round(self._seconds, 2),
+            real_tokens=self._tokens,
+            real_tokens_per_second=round(self._tokens / self._seconds, 1) if self._seconds else 0.0,
+            base_loss=base and round(base.loss, 5),
+            tuned_loss=tuned and round(tuned.loss, 5),
+            base_exact_match=base and base.exact_match,
+            tuned_exact_match=tuned and tuned.exact_match,
+        )
