@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from trainer.starter.values import COLOURS, DAYS, ITEMS, MONTHS, Pool, code, name, number, person, word
+from trainer.starter.values import COLOURS, DAYS, ITEMS, MONTHS, WORDS, Pool, code, name, number, person, word
 
 Turns = list[tuple[str, str]]
 POOL: Pool = "pretrain"
@@ -30,6 +30,7 @@ def _value(rng: random.Random) -> str:
             lambda: number(rng, POOL, rng.randint(3, 6)),
             lambda: code(rng, POOL),
             lambda: rng.choice(ITEMS),
+            lambda: rng.choice(WORDS),
             lambda: f"{rng.choice(COLOURS)} {rng.choice(ITEMS)}",
         ]
     )
@@ -65,7 +66,7 @@ def _lookup(rng: random.Random) -> Turns:
         "code": lambda: code(rng, POOL),
         "friend": lambda: person(rng, POOL),
         "thing": lambda: f"{rng.choice(COLOURS)} {rng.choice(ITEMS)}",
-        "word": lambda: word(rng, POOL),
+        "word": lambda: word(rng, POOL) if rng.random() < 0.6 else rng.choice(WORDS),
     }
     table = {key: make[what]() for key in keys}
     join = rng.choice([" has {w} {v}. ", ": {v}\n", " = {v}; ", " - the {w} is {v}. "])
@@ -123,7 +124,7 @@ def _slot(rng: random.Random, slot: str) -> str:
     if slot == "number":
         return number(rng, POOL, rng.randint(2, 7))
     if slot == "item":
-        return rng.choice(ITEMS) if rng.random() < 0.7 else word(rng, POOL)
+        return rng.choice(rng.choice([ITEMS, ITEMS, WORDS])) if rng.random() < 0.8 else word(rng, POOL)
     if slot == "place":
         return name(rng, POOL)
     if slot == "day":

@@ -22,6 +22,12 @@ ITEMS = (
     "lamp kettle chair table clock mirror carpet shelf bottle blanket pillow toaster radio camera jacket "
     "backpack umbrella keyboard speaker printer helmet tent drill ladder bucket vase scarf watch wallet razor"
 ).split()
+WORDS = (
+    "river bread window garden water bridge letter market winter summer forest kitchen island music paper silver "
+    "morning evening mountain village teacher doctor farmer sailor painter neighbour brother sister uncle friend "
+    "rabbit horse pigeon salmon apple pepper butter honey ginger walnut cotton leather copper marble candle engine "
+    "wheel ticket parcel basket blossom thunder shadow corner castle harbour station church school office factory"
+).split()
 COLOURS = "red blue green yellow black white brown grey orange purple pink golden".split()
 MONTHS = "January February March April May June July August September October November December".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()

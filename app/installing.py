@@ -1,0 +1,78 @@
+"""The process of one installation: `python -m app.installing FOLDER`, started detached by `operations`."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from app.paths import open_home
+from env_manager.errors import EnvError, InstallStopped
+from env_manager.generations import Store
+from env_manager.install import install
+from env_manager.progress import StepProgress
+from trainer.operation import Operation, read_record
+
+SECONDS_BETWEEN = 0.2  # a step tells its bytes no more often than this
+
+
+class Events:
+    """The installation's progress as events of its operation; log lines go to the operation's log."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self._last = (0.0, "", "")
+
+    def phase(self, name: str, text: str) -> None:
+        """A new part of the installation."""
+        self._operation.emit("phase", phase=name, text=text)
+
+    def step(self, progress: StepProgress) -> None:
+        """A step's newest figures; every change of state is told, bytes in between are thinned out."""
+        told, step, state = self._last
+        now = time.monotonic()
+        if (step, state) == (progress.id, progress.state) and now - told < SECONDS_BETWEEN:
+            return
+        self._last = (now, progress.id, progress.state)
+        self._operation.emit("progress", step=progress.as_json())
+
+    def log(self, line: str) -> None:
+        """One line of the log."""
+        print(line, flush=True)
+
+
+def main(folder: Path) -> int:
+    """Install, and end with exactly one final event; returns the exit status."""
+    with Operation(folder) as operation:
+        operation.emit("hello", executable=sys.executable)
+        asked = read_record(folder)
+        try:
+            generation = install(
+                Store(open_home().root),
+                report=Events(operation),
+                cancelled=lambda: operation.requested("stop"),
+                overrides=asked["overrides"],
+                allow_large=asked["allow_large"],
+            )
+        except InstallStopped:
+            operation.emit("stopped")
+            return 1
+        except EnvError as error:
+            operation.emit("failed", code=error.code, message=error.message, remedy=error.remedy)
+            return 1
+        except Exception as error:  # the last barrier: an installation never ends without a final event
+            traceback.print_exc()
+            operation.emit(
+                "failed",
+                code="install-failed",
+                message=f"The installation ended unexpectedly: {error}",
+                remedy="The active environment is unchanged. The log holds the details.",
+            )
+            return 1
+        operation.emit("done", generation=generation.id)
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,85 @@
+"""What can be tuned and on what, before anything is downloaded: the starter and its two data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trainer
+from app.api.schema import DatasetView, ModelView
+from trainer.spec import RunSpec
+
+STARTER = Path(trainer.__file__).parent / "starter"
+
+# Found by trying: what teaches the starter either skill in about a minute on two cores.
+_STARTER_SETTINGS = {
+    "lora.rank": 32,
+    "lora.alpha": 64,
+    "optimizer.learning_rate": 5e-3,
+    "training.epochs": 12,
+    "training.batch_size": 16,
+    "data.max_length": 256,
+    "evaluation.max_new_tokens": 80,
+}
+
+
+def models() -> list[ModelView]:
+    """The models that come with Fettle."""
+    return [
+        ModelView(
+            id="starter",
+            title="Starter (1M parameters)",
+            path=str(STARTER / "model"),
+            about="A tiny chat model that comes with Fettle. It can copy and find; it is there to be taught.",
+            recommended=dict(_STARTER_SETTINGS),
+        )
+    ]
+
+
+def datasets() -> list[DatasetView]:
+    """The data sets that come with Fettle."""
+    return [
+        DatasetView(
+            id="ticket",
+            title="Support messages to JSON",
+            about="400 short messages and the JSON record of each: name, order, product, problem. 100 held out.",
+            train=str(STARTER / "data" / "ticket" / "train.jsonl"),
+            held_out=str(STARTER / "data" / "ticket" / "held_out.jsonl"),
+            example_prompt=_first_prompt(STARTER / "data" / "ticket" / "held_out.jsonl"),
+        ),
+        DatasetView(
+            id="calendar",
+            title="Invitations to calendar lines",
+            about="400 invitations and the line of each: ISO date, time, occasion, host. 100 held out.",
+            train=str(STARTER / "data" / "calendar" / "train.jsonl"),
+            held_out=str(STARTER / "data" / "calendar" / "held_out.jsonl"),
+            example_prompt=_first_prompt(STARTER / "data" / "calendar" / "held_out.jsonl"),
+        ),
+    ]
+
+
+def _first_prompt(path: Path) -> str:
+    from trainer.data.readers import read_conversations
+
+    return read_conversations(path)[0][0]["content"]
+
+
+def with_names_resolved(spec: RunSpec) -> RunSpec:
+    """The spec with `starter`, `ticket` and `calendar` replaced by the paths they stand for, and paths made absolute."""
+    known_models = {model.id: model.path for model in models()}
+    changes: dict[str, object] = {"model": _absolute(known_models.get(spec.model, spec.model))}
+    for dataset in datasets():
+        if spec.data.train == dataset.id:
+            changes["data.train"] = dataset.train
+            changes["data.held_out"] = spec.data.held_out or dataset.held_out
+    changes.setdefault("data.train", _absolute(spec.data.train))
+    changes.setdefault("data.held_out", _absolute(spec.data.held_out) if spec.data.held_out else None)
+    return spec.with_changes(changes)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else path
+
+
+def recommended_for(model: str) -> dict[str, object]:
+    """The settings a known model likes best (by id or path); none for others."""
+    return next((dict(known.recommended) for known in models() if model in (known.id, known.path)), {})
