@@ -1,0 +1,266 @@
+"""Reads the catalog: what to install, in which order, and why."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from env_manager.errors import EnvError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FORMAT = 1
+BUNDLED = Path(__file__).with_name("catalog.toml")
+_PLATFORMS = ("linux", "macos", "windows")
+_ACCELERATORS = ("cuda", "mps", "rocm", "xpu", "cpu")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d+)?(\.post\d+)?")
+_HOLD = re.compile(r"([a-z0-9-]+)<(\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True)
+class Package:
+    """One exact pin and the machines it is for; `build` "torch" means it comes in builds per accelerator."""
+
+    name: str
+    version: str
+    platforms: tuple[str, ...] = _PLATFORMS
+    architectures: tuple[str, ...] = ()
+    accelerators: tuple[str, ...] = _ACCELERATORS
+    build: str | None = None
+    optional: bool = False
+    left_out: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Packages installed together and then probed; an optional step may fail without failing the rest."""
+
+    id: str
+    title: str
+    why: str
+    packages: tuple[Package, ...]
+    probe: tuple[str, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Hold:
+    """An upper bound that every step keeps, also where a package's metadata would allow more."""
+
+    requirement: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.requirement.split("<")[0]
+
+    @property
+    def below(self) -> tuple[int, ...]:
+        return numbers(self.requirement.split("<")[1])
+
+
+@dataclass(frozen=True)
+class TorchIndex:
+    """A place with builds of torch for one accelerator, with the driver and GPU generations it serves."""
+
+    name: str
+    url: str
+    local: str
+    accelerator: str
+    default_on: tuple[str, ...] = ()
+    linux_driver: str | None = None
+    windows_driver: str | None = None
+    sm_min: str | None = None
+    sm_max: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything that can be planned from."""
+
+    date: str
+    python: tuple[str, ...]
+    holds: tuple[Hold, ...]
+    torch_indexes: tuple[TorchIndex, ...]
+    steps: tuple[Step, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The release numbers of a version, for comparing: "1.26.4+x" is (1, 26, 4)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def load_catalog(file: Path = BUNDLED) -> Catalog:
+    """Read and check a catalog; a broken one is refused with the place and the reason."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise _refused(file, f"it cannot be read: {error.strerror or error}") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _refused(file, f"it is not valid TOML: {error}") from error
+    return parse_catalog(data, file)
+
+
+def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
+    """Check the parsed TOML of a catalog; `file` names it in errors."""
+    reader = _Reader(file)
+    if data.get("format") != FORMAT:
+        raise _refused(file, f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}")
+    top = reader.record(data, "the catalog", {"format", "date", "python", "holds", "torch_indexes", "steps"})
+    catalog = Catalog(
+        date=reader.text(top, "date", "the catalog"),
+        python=reader.texts(top, "python", "the catalog", r"3\.\d+"),
+        holds=tuple(reader.hold(item) for item in reader.records(top, "holds")),
+        torch_indexes=tuple(reader.index(item) for item in reader.records(top, "torch_indexes")),
+        steps=tuple(reader.step(item) for item in reader.records(top, "steps")),
+    )
+    _check_whole(catalog, file)
+    return catalog
+
+
+def _refused(file: Path, reason: str) -> EnvError:
+    return EnvError(
+        "catalog-invalid",
+        f"The catalog {file.name} cannot be used: {reason}.",
+        "Undo the last change to it, or install Fettle again.",
+    )
+
+
+def _check_whole(catalog: Catalog, file: Path) -> None:
+    if not catalog.steps:
+        raise _refused(file, "it has no steps")
+    if not catalog.python:
+        raise _refused(file, "it names no Python version")
+    for what, names in (
+        ("step", [step.id for step in catalog.steps]),
+        ("package", [package.name for step in catalog.steps for package in step.packages]),
+        ("torch index", [index.name for index in catalog.torch_indexes]),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise _refused(file, f"{what} {twice[0]!r} is listed twice")
+    holds = {hold.name: hold for hold in catalog.holds}
+    for step in catalog.steps:
+        for package in step.packages:
+            hold = holds.get(package.name)
+            if hold and numbers(package.version) >= hold.below:
+                raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
+
+
+class _Reader:
+    """Turns tables into dataclasses, naming the table and the field in every refusal."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def refuse(self, reason: str) -> EnvError:
+        return _refused(self.file, reason)
+
+    def record(self, data: Any, where: str, known: set[str]) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise self.refuse(f"{where} is not a table")
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise self.refuse(f"{where} has an unknown field {unknown[0]!r}")
+        return data
+
+    def records(self, data: dict[str, Any], key: str) -> list[Any]:
+        value = data.get(key, [])
+        if not isinstance(value, list):
+            raise self.refuse(f"{key} is not a list of tables")
+        return value
+
+    def text(self, data: dict[str, Any], key: str, where: str, pattern: str = r"(?s).+") -> str:
+        value = data.get(key)
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise self.refuse(f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}")
+        return value
+
+    def optional_text(self, data: dict[str, Any], key: str, where: str) -> str | None:
+        return self.text(data, key, where) if key in data else None
+
+    def flag(self, data: dict[str, Any], key: str, where: str) -> bool:
+        value = data.get(key, False)
+        if not isinstance(value, bool):
+            raise self.refuse(f"{where}: {key} is not true or false")
+        return value
+
+    def texts(self, data: dict[str, Any], key: str, where: str, pattern: str) -> tuple[str, ...]:
+        value = data.get(key)
+        if not isinstance(value, list) or not all(
+            isinstance(item, str) and re.fullmatch(pattern, item) for item in value
+        ):
+            raise self.refuse(f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}")
+        return tuple(value)
+
+    def some_of(
+        self, data: dict[str, Any], key: str, where: str, allowed: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        return self.texts(data, key, where, "|".join(allowed)) if key in data else allowed
+
+    def hold(self, data: Any) -> Hold:
+        item = self.record(data, "a hold", {"requirement", "reason"})
+        requirement = self.text(item, "requirement", "a hold", _HOLD.pattern)
+        return Hold(requirement, self.text(item, "reason", f"hold {requirement}"))
+
+    def index(self, data: Any) -> TorchIndex:
+        known = set(TorchIndex.__dataclass_fields__)
+        item = self.record(data, "a torch index", known)
+        where = f"torch index {item.get('name')!r}"
+        return TorchIndex(
+            name=self.text(item, "name", where),
+            url=self.text(item, "url", where, r"https?://\S+"),
+            local=self.text(item, "local", where, r"\+[a-z0-9.]+"),
+            accelerator=self.text(item, "accelerator", where, "|".join(_ACCELERATORS)),
+            default_on=self.some_of(item, "default_on", where, _PLATFORMS) if "default_on" in item else (),
+            **{
+                key: self.optional_text(item, key, where)
+                for key in ("linux_driver", "windows_driver", "sm_min", "sm_max")
+            },
+        )
+
+    def step(self, data: Any) -> Step:
+        item = self.record(data, "a step", set(Step.__dataclass_fields__))
+        where = f"step {item.get('id')!r}"
+        packages = tuple(self.package(each, where) for each in self.records(item, "packages"))
+        if not packages:
+            raise self.refuse(f"{where} has no packages")
+        return Step(
+            id=self.text(item, "id", where, _NAME.pattern),
+            title=self.text(item, "title", where),
+            why=self.text(item, "why", where),
+            packages=packages,
+            probe=self.texts(item, "probe", where, r"[a-z0-9_:.]+"),
+            optional=self.flag(item, "optional", where),
+        )
+
+    def package(self, data: Any, step: str) -> Package:
+        item = self.record(data, f"a package of {step}", set(Package.__dataclass_fields__))
+        where = f"{step}, package {item.get('name')!r}"
+        package = Package(
+            name=self.text(item, "name", where, _NAME.pattern),
+            version=self.text(item, "version", where, _VERSION.pattern),
+            platforms=self.some_of(item, "platforms", where, _PLATFORMS),
+            architectures=self.texts(item, "architectures", where, r"\w+") if "architectures" in item else (),
+            accelerators=self.some_of(item, "accelerators", where, _ACCELERATORS),
+            build=self.text(item, "build", where, "torch") if "build" in item else None,
+            optional=self.flag(item, "optional", where),
+            left_out=self.optional_text(item, "left_out", where),
+        )
+        narrowed = {"platforms", "architectures", "accelerators"} & set(item)
+        if (narrowed or package.optional) and not package.left_out:
+            raise self.refuse(f"{where}: left_out must say why it is not for every machine")
+        return package

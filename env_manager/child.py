@@ -1,0 +1,152 @@
+"""Runs a child process in its own group, streams its output, ends the whole group on demand."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+TICK_SECONDS = 0.25
+_POLL_SECONDS = 0.05
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a child ended. `returncode` is negative for a signal; `ended` says who ended it, if we did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    ended: str | None = None  # "cancelled", "timeout" or None
+
+
+def _dies_with_parent() -> Callable[[], None] | None:
+    # A killed installer must not leave uv writing into a folder that the next start cleans up.
+    # The library is loaded here because a forked child must not import anything.
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return arm
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: dict[str, str],
+    cwd: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_tick: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+    timeout: float | None = None,
+) -> Finished:
+    """Run `argv` to its end, on cancellation or after `timeout` seconds ending its whole group.
+
+    `on_line` gets each line of both streams, `on_tick` is called about four times a second, both
+    from the calling thread.
+    """
+    process = subprocess.Popen(
+        list(argv),
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=os.name == "posix",
+        preexec_fn=_dies_with_parent(),
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+    lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    readers = [
+        threading.Thread(target=_read, args=(name, stream, lines), daemon=True)
+        for name, stream in (("stdout", process.stdout), ("stderr", process.stderr))
+    ]
+    for reader in readers:
+        reader.start()
+    kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
+    try:
+        ended = _follow(process, readers, lines, kept, on_line, on_tick, cancelled, timeout)
+    finally:
+        # Also on an exception in a callback: nothing that we started outlives this call.
+        kill_group(process)
+        for reader in readers:
+            reader.join(timeout=5)
+    _drain(lines, kept, on_line)
+    return Finished(process.returncode, "".join(kept["stdout"]), "".join(kept["stderr"]), ended)
+
+
+def _read(name: str, stream: IO[str] | None, lines: queue.SimpleQueue[tuple[str, str]]) -> None:
+    assert stream is not None
+    with stream:
+        for line in stream:
+            lines.put((name, line))
+
+
+def _drain(
+    lines: queue.SimpleQueue[tuple[str, str]], kept: dict[str, list[str]], on_line: Callable[[str], None]
+) -> None:
+    while not lines.empty():
+        name, line = lines.get()
+        kept[name].append(line)
+        on_line(line.rstrip("\r\n"))
+
+
+def _follow(
+    process: subprocess.Popen[str],
+    readers: list[threading.Thread],
+    lines: queue.SimpleQueue[tuple[str, str]],
+    kept: dict[str, list[str]],
+    on_line: Callable[[str], None],
+    on_tick: Callable[[], None],
+    cancelled: Callable[[], bool],
+    timeout: float | None,
+) -> str | None:
+    started = next_tick = time.monotonic()
+    while process.poll() is None:
+        _drain(lines, kept, on_line)
+        if cancelled():
+            return "cancelled"
+        now = time.monotonic()
+        if timeout is not None and now - started > timeout:
+            return "timeout"
+        if now >= next_tick:
+            on_tick()
+            next_tick = now + TICK_SECONDS
+        time.sleep(_POLL_SECONDS)
+    for reader in readers:
+        reader.join(timeout=1)
+    return None
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """End the child and everything it started, then wait for the child."""
+    if os.name == "posix":
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            # The group is gone: macOS answers EPERM for a group of zombies.
+            pass
+    elif process.poll() is None:
+        subprocess.run(
+            ["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False
+        )
+    process.wait()

@@ -1,0 +1,56 @@
+"""Checks before an installation that it fits on the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from env_manager.errors import EnvError
+from env_manager.resolve import Lock
+from env_manager.wheels import WheelSize
+
+# Bytecode that the probes write, and room for the system to breathe.
+_RESERVE_BYTES = 256 * 1024**2
+
+
+def bytes_needed(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> int:
+    """Bytes the installation will take: what is not cached yet, twice if cache and environments lie apart."""
+    here = _cached(cache)
+    new = everything = 0
+    for package in lock.packages:
+        size = sizes.get(package.name, WheelSize(None, None)).unpacked or 0
+        everything += size
+        if (package.name, package.version) not in here:
+            new += size
+    # On one volume the environment's files are links to the cache's, on two they are copies.
+    return (new if _one_volume(envs, cache) else new + everything) + _RESERVE_BYTES
+
+
+def require_space(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> None:
+    """Raise `disk-full` before anything is written if the installation cannot fit."""
+    needed = bytes_needed(envs, cache, lock, sizes)
+    free = shutil.disk_usage(envs).free
+    if free < needed:
+        raise EnvError(
+            "disk-full",
+            f"The installation needs {needed / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free in {envs}.",
+            "Free some space or move the Fettle folder to a larger disk, then try again.",
+        )
+
+
+def _one_volume(envs: Path, cache: Path) -> bool:
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    return os.stat(existing).st_dev == os.stat(envs).st_dev
+
+
+def _cached(cache: Path) -> set[tuple[str, str]]:
+    # uv's cache has one entry a wheel, named after version and tags, in a folder named after the
+    # package. If a later uv does it otherwise nothing is found, and the estimate is the full size.
+    found: set[tuple[str, str]] = set()
+    for entry in cache.glob("wheels-*/*/*/*.http"):
+        found.add((entry.parent.name, entry.name.split("-")[0]))
+    for entry in cache.glob("wheels-*/*/*/*/*.http"):
+        found.add((entry.parent.name, entry.name.split("-")[0]))
+    return found

@@ -1,0 +1,81 @@
+"""Writes that survive a kill and a power cut."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new, also after a power cut."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(file.parent)
+
+
+def replace_json(file: Path, value: Any) -> None:
+    """Replace a JSON file in one step."""
+    replace_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def append_line(file: Path, line: str) -> None:
+    """Append one line; it starts on its own line also after one that a crash cut off."""
+    with file.open("ab+") as out:
+        if out.tell():
+            out.seek(-1, os.SEEK_END)
+            if out.read(1) != b"\n":
+                out.write(b"\n")
+        out.write(line.encode() + b"\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; Windows has no such call and keeps them in its journal."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make everything below a folder durable, so that a switch to it cannot outlive its content."""
+    if sys.platform == "linux":
+        # One call for the file system is many times faster than one for each of 20,000 files.
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(handle) == 0:
+                return
+        finally:
+            os.close(handle)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync_file(Path(parent) / name)
+        sync_folder(Path(parent))
+
+
+def _sync_file(file: Path) -> None:
+    if file.is_symlink():
+        return
+    # Windows flushes only what is open for writing.
+    handle = os.open(file, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

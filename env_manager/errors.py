@@ -1,0 +1,171 @@
+"""Failures a user can meet: a stable code, a plain message, what to do."""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class EnvError(Exception):
+    """A failure with a stable `code`, a plain `message` and a `remedy`; `log` names the full output if kept."""
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        self.log: Path | None = None
+
+    def as_json(self) -> dict[str, str]:
+        shown = {"code": self.code, "message": self.message, "remedy": self.remedy}
+        return shown | ({"log": str(self.log)} if self.log else {})
+
+
+class InstallStopped(EnvError):
+    """The installation was stopped on request; the active environment was not touched."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "install-stopped",
+            "The installation was stopped. The active environment was not touched.",
+            "Start it again when you like: what was downloaded is kept.",
+        )
+
+
+class UvFailed(EnvError):
+    """uv ended with an error; `output` is what it said."""
+
+    def __init__(self, code: str, message: str, remedy: str, output: str) -> None:
+        super().__init__(code, message, remedy)
+        self.output = output
+
+
+@dataclass(frozen=True)
+class _Symptom:
+    pattern: str
+    code: str
+    message: str
+    remedy: str
+
+
+# Read top to bottom; the first match wins, so the specific stand above the general.
+_UV_SYMPTOMS = (
+    _Symptom(
+        r"hash mismatch",
+        "hash-mismatch",
+        "A downloaded package is not the file that the lock names (its hash differs).",
+        "Try again. If it stays so, the package index or a proxy on the way alters files: use another index.",
+    ),
+    _Symptom(
+        r"no space left on device|os error 28\b|not enough space|disk quota exceeded",
+        "disk-full",
+        "The disk is full.",
+        "Free some space or move the Fettle folder to a larger disk, then try again.",
+    ),
+    _Symptom(
+        r"unknownissuer|invalid peer certificate|certificate verify failed|self.signed certificate",
+        "certificate-unknown",
+        "The package index shows a certificate that this machine does not trust.",
+        "Behind a company proxy, name its certificate file in pip's configuration (`cert`) or in SSL_CERT_FILE.",
+    ),
+    _Symptom(
+        r"\b401\b|\b403\b|unauthorized|forbidden",
+        "index-refused",
+        "The package index refused the request (not authorised).",
+        "Check the user name and password of the index in pip's or uv's configuration.",
+    ),
+    _Symptom(
+        r"permission denied|os error 13\b|read-only file system|os error 30\b",
+        "no-permission",
+        "A file could not be written: permission denied.",
+        "Make the Fettle folder writable for your user or choose another one with FETTLE_HOME.",
+    ),
+    _Symptom(
+        r"unsupported content.type|failed to parse.*(html|simple|json)|invalid html|"
+        r"expected.*(json|html).*content.type|not a valid (zip|wheel)|failed to read.*zip|"
+        r"invalid (local file header|zip)|unexpected end of (zip|file)|end of central directory",
+        "index-invalid",
+        "The package index answered with something that is not a package or a package list.",
+        "Open the index in a browser: a login page or a proxy may answer in its place. Then try again.",
+    ),
+    _Symptom(
+        r"network connectivity is disabled|network was disabled",
+        "index-unreachable",
+        "The package index cannot be reached and the packages are not in the cache.",
+        "Check the network connection and the index in pip's configuration, then try again.",
+    ),
+    _Symptom(
+        r"error sending request|dns error|failed to lookup address|connection (refused|reset)|connect error|"
+        r"could not connect|tcp connect|timed? ?out|failed to fetch|request failed after|\b50[0-9]\b|network",
+        "index-unreachable",
+        "The package index cannot be reached.",
+        "Check the network connection, the proxy and the index in pip's configuration, then try again.",
+    ),
+    _Symptom(
+        r"no interpreter found|failed to inspect python|python interpreter not found|failed to download.*python",
+        "python-missing",
+        "No Python 3.10, 3.11 or 3.12 was found, and none could be downloaded.",
+        "Install Python 3.11 (for example from your system's package manager), then try again.",
+    ),
+    _Symptom(
+        r"no solution found|unsatisfiable|was not found in the (package registry|provided)|no matching",
+        "resolve-impossible",
+        "The planned package versions cannot be installed together from the configured indexes.",
+        "Undo the version overrides if you gave any; otherwise check that the configured index is complete.",
+    ),
+)
+
+
+def from_uv(output: str, returncode: int) -> UvFailed:
+    """Turn uv's stderr into a plain error; what is not recognised is shown as it is."""
+    for symptom in _UV_SYMPTOMS:
+        if re.search(symptom.pattern, output, re.IGNORECASE | re.DOTALL):
+            detail = _detail(output)
+            message = f"{symptom.message} ({detail})" if detail else symptom.message
+            return UvFailed(symptom.code, message, symptom.remedy, output)
+    if returncode < 0:
+        return UvFailed(
+            "uv-killed",
+            f"The installer program uv was ended by the system (signal {-returncode}).",
+            "Memory may have run out: close other programs, then try again.",
+            output,
+        )
+    return UvFailed(
+        "uv-failed",
+        f"The installer program uv failed: {_detail(output) or f'exit code {returncode}'}",
+        "Read the installation log for the whole output, then try again.",
+        output,
+    )
+
+
+def _detail(output: str) -> str:
+    """The line of uv's error that says most: the innermost cause, else the error line, cut to one line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    causes = [line.split(":", 1)[1].strip() for line in lines if re.match(r"(?i)(cause|caused by):", line)]
+    errors = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("error:")]
+    chosen = (causes or errors or lines or [""])[-1 if causes else 0]
+    return chosen if len(chosen) <= 300 else chosen[:297] + "..."
+
+
+def from_os(error: OSError, doing: str) -> EnvError:
+    """Turn an operating-system error into a plain one; `doing` completes "Fettle could not ..."."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return EnvError(
+            "disk-full",
+            f"The disk is full: Fettle could not {doing}{where}.",
+            "Free some space or move the Fettle folder to a larger disk, then try again.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return EnvError(
+            "no-permission",
+            f"Permission denied: Fettle could not {doing}{where}.",
+            "Make the Fettle folder writable for your user or choose another one with FETTLE_HOME.",
+        )
+    return EnvError(
+        "system-error",
+        f"The system reported an error: Fettle could not {doing}{where}: {error.strerror or error}.",
+        "Check the disk that holds the Fettle folder, then try again.",
+    )

@@ -1,0 +1,340 @@
+"""Generations on disk: list, activate, roll back, collect what a killed installer left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from env_manager import durable
+from env_manager.errors import EnvError, from_os
+from env_manager.preflight import check_files
+
+FORMAT = 1
+MANIFEST = "generation.json"
+BUILD_PREFIX = ".build-"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished environment: proved, named, never changed again."""
+
+    id: str
+    created: str
+    folder: Path
+    packages: dict[str, str]
+    name: str | None = None
+    hardware: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, str] = field(default_factory=dict)
+    lock_sha256: str = ""
+    interpreter: dict[str, str] = field(default_factory=dict)
+    steps: tuple[dict[str, Any], ...] = ()
+    checks: tuple[dict[str, Any], ...] = ()
+    probes: tuple[str, ...] = ()
+    bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of this environment."""
+        return self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything recorded, and where the interpreter is now."""
+        return self.record() | {"python": str(self.python)}
+
+    def record(self) -> dict[str, Any]:
+        """What generation.json holds: no absolute path of the generation, so that it may be moved."""
+        return {
+            "format": FORMAT,
+            "id": self.id,
+            "created": self.created,
+            "name": self.name,
+            "packages": self.packages,
+            "hardware": self.hardware,
+            "plan": self.plan,
+            "overrides": self.overrides,
+            "lock_sha256": self.lock_sha256,
+            "interpreter": self.interpreter,
+            "steps": list(self.steps),
+            "checks": list(self.checks),
+            "probes": list(self.probes),
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> Generation:
+        """Read a finished generation; a broken or newer one is refused with the reason."""
+        try:
+            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if data["format"] > FORMAT:
+                raise EnvError(
+                    "generation-newer",
+                    f"Environment {folder.name} was made by a newer version of Fettle.",
+                    "Update Fettle, or use another environment.",
+                )
+            fields = {name: data[name] for name in data if name in cls.__dataclass_fields__}
+            for name in ("steps", "checks", "probes"):
+                fields[name] = tuple(fields.get(name, ()))
+            return cls(**fields, folder=folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EnvError(
+                "generation-damaged",
+                f"The record of environment {folder.name} cannot be read.",
+                "Use another environment, or install the dependencies again.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is there: the active generation, where a rollback would lead, what is wrong."""
+
+    active: Generation | None
+    previous: Generation | None
+    generations: tuple[Generation, ...]
+    problems: tuple[EnvError, ...]
+    installing: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "active": self.active.id if self.active else None,
+            "previous": self.previous.id if self.previous else None,
+            "generations": [generation.as_json() for generation in self.generations],
+            "problems": [problem.as_json() for problem in self.problems],
+            "installing": self.installing,
+        }
+
+
+class Store:
+    """The folder of all generations: `envs/` with its pointer and history, and the package cache."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.envs = root / "envs"
+        self.cache = root / "cache" / "uv"
+        self.pythons = root / "python"
+        self.pointer = self.envs / "active"
+        self.history = self.envs / "history.jsonl"
+        self.lock_file = self.envs / "install.lock"
+
+    def get(self, id: str) -> Generation:
+        """The generation of that id."""
+        if not _plain(id) or not (self.envs / id).is_dir():
+            raise EnvError(
+                "generation-unknown",
+                f"There is no environment {id!r}.",
+                "List the environments to see which there are.",
+            )
+        return Generation.load(self.envs / id)
+
+    def active_id(self) -> str | None:
+        """What the pointer names, whether it exists or not."""
+        try:
+            return self.pointer.read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os(error, "read which environment is active") from error
+
+    def active(self) -> Generation | None:
+        """The active generation; None before the first installation."""
+        id = self.active_id()
+        if id is None:
+            return None
+        try:
+            return self.get(id)
+        except EnvError as error:
+            if error.code != "generation-unknown":
+                raise
+            raise EnvError(
+                "active-missing",
+                f"The active environment {id!r} was removed from outside.",
+                "Roll back to another environment, or install the dependencies again.",
+            ) from error
+
+    def activate(self, id: str) -> Generation:
+        """Make a generation the active one after checking its files; offline, one atomic replacement."""
+        generation = self.get(id)
+        broken = [check for check in check_files(generation) if not check.ok]
+        if broken:
+            raise EnvError(
+                "generation-damaged",
+                f"Environment {id} is damaged and was not activated: {broken[0].evidence}",
+                "Choose another environment, or install the dependencies again.",
+            )
+        self.point_to(id, "activate")
+        return generation
+
+    def point_to(self, id: str, action: str) -> None:
+        """Replace the pointer file, then note it in the history; only for a generation proved just before."""
+        try:
+            before = self.active_id()
+            durable.replace_text(self.pointer, id + "\n")
+            self._note({"action": action, "id": id, "before": before})
+        except OSError as error:
+            raise from_os(error, "switch the active environment") from error
+
+    def previous(self) -> Generation | None:
+        """The generation that was active before the present one and still exists."""
+        current = self.active_id()
+        trail: list[str] = []
+        for row in self.history_rows():
+            # Going back shortens the trail, so that rolling back twice goes back two, not to and fro.
+            if row.get("action") == "rollback" and row.get("id") in trail:
+                del trail[trail.index(row["id"]) + 1 :]
+            elif row.get("id"):
+                trail.append(row["id"])
+        for id in reversed(trail):
+            if id != current and (self.envs / id / MANIFEST).is_file():
+                return self.get(id)
+        return None
+
+    def rollback(self, to: str | None = None) -> Generation:
+        """Go back to the previous generation or to `to`; offline, nothing is downloaded or changed."""
+        target = self.get(to) if to else self.previous()
+        if target is None:
+            raise EnvError(
+                "nothing-to-roll-back",
+                "There is no earlier environment to go back to.",
+                "Install the dependencies again if this one is broken.",
+            )
+        broken = [check for check in check_files(target) if not check.ok]
+        if broken:
+            raise EnvError(
+                "generation-damaged",
+                f"Environment {target.id} is damaged and was not activated: {broken[0].evidence}",
+                "Choose another environment, or install the dependencies again.",
+            )
+        self.point_to(target.id, "rollback")
+        return target
+
+    def history_rows(self) -> Iterator[dict[str, Any]]:
+        """Every switch so far, oldest first; a line cut off by a crash is passed over."""
+        try:
+            lines = self.history.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+    def _note(self, row: dict[str, Any]) -> None:
+        row = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | row
+        durable.append_line(self.history, json.dumps(row))
+
+    @contextmanager
+    def install_lock(self) -> Iterator[None]:
+        """Hold the right to install; the operating system gives it back if the holder dies."""
+        try:
+            self.envs.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.lock_file, blocking=False)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise EnvError(
+                "install-running",
+                "Another installation is running in this folder.",
+                "Wait until it has ended, or stop it.",
+            ) from error
+        except OSError as error:
+            raise from_os(error, "prepare the folder for environments") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def installing(self) -> bool:
+        """Whether an installer is alive in this folder."""
+        if not self.lock_file.exists():
+            return False
+        try:
+            with self.install_lock():
+                return False
+        except EnvError as error:
+            if error.code == "install-running":
+                return True
+            raise
+
+    def clean(self) -> tuple[str, ...]:
+        """Remove what dead installers left behind; nothing while one is alive. Returns the names removed."""
+        if not self.envs.is_dir():
+            return ()
+        try:
+            with self.install_lock():
+                return self.remove_leftovers()
+        except EnvError as error:
+            if error.code == "install-running":
+                return ()
+            raise
+
+    def remove_leftovers(self) -> tuple[str, ...]:
+        """The part of `clean` for a caller that holds the install lock."""
+        removed: list[str] = []
+        for folder in sorted(self.envs.glob(BUILD_PREFIX + "*")):
+            try:
+                shutil.rmtree(folder)
+            except OSError as error:
+                raise from_os(error, "remove what an interrupted installation left") from error
+            removed.append(folder.name)
+        for file in self.envs.glob(".active-*"):
+            file.unlink(missing_ok=True)
+        # A killed uv leaves half-unpacked wheels in the cache, which nobody would ever look at again.
+        for folder in self.cache.glob(".tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        return tuple(removed)
+
+    def status(self) -> Status:
+        """Everything at a glance; what is wrong is listed, not raised."""
+        problems: list[EnvError] = []
+        active = previous = None
+        try:
+            active = self.active()
+        except EnvError as error:
+            problems.append(error)
+        try:
+            previous = self.previous()
+        except EnvError as error:
+            problems.append(error)
+        good: list[Generation] = []
+        for folder in self._folders():
+            try:
+                good.append(Generation.load(folder))
+            except EnvError as error:
+                problems.append(error)
+        return Status(active, previous, tuple(_by_age(good)), tuple(problems), self.installing())
+
+    def _folders(self) -> Iterator[Path]:
+        if self.envs.is_dir():
+            for folder in sorted(self.envs.iterdir()):
+                if folder.is_dir() and not folder.name.startswith("."):
+                    yield folder
+
+    def list(self) -> tuple[Generation, ...]:
+        """Every generation that can be read, oldest first."""
+        return self.status().generations
+
+
+def _by_age(generations: list[Generation]) -> list[Generation]:
+    return sorted(generations, key=lambda generation: (generation.created, generation.id))
+
+
+def _plain(id: str) -> bool:
+    # An id comes from outside: it must name a folder here and nothing else.
+    return bool(id) and id[0] not in ".-" and all(each.isalnum() or each in "-_." for each in id)

@@ -1,0 +1,287 @@
+"""The whole story of an installation.
+
+A generation is built in a folder of its own, proved, made durable and renamed; only then does the
+pointer move. Until that moment the active environment is exactly as it was, whatever happens.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from env_manager import durable, verify
+from env_manager.build_steps import StepRunner
+from env_manager.catalog import Catalog, load_catalog
+from env_manager.disk import require_space
+from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
+from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
+from env_manager.hardware import Hardware, detect
+from env_manager.interpreter import Interpreter, choose_interpreter
+from env_manager.plan import Plan, make_plan
+from env_manager.preflight import Check, check_files, probe, probes_for
+from env_manager.progress import Reporter
+from env_manager.resolve import (
+    Lock,
+    WheelSizes,
+    choose_wheels,
+    index_arguments,
+    is_unreachable,
+    resolve,
+    split_by_step,
+)
+from env_manager.torch_source import find_torch
+from env_manager.uv import Uv
+from env_manager.wheels import WheelSize
+
+
+def install(
+    store: Store,
+    *,
+    report: Reporter,
+    cancelled: Callable[[], bool],
+    overrides: dict[str, str] | None = None,
+    allow_large: bool = False,
+    name: str | None = None,
+    catalog: Catalog | None = None,
+    hardware: Hardware | None = None,
+) -> Generation:
+    """Install everything for this machine into a new generation, prove it and make it the active one.
+
+    Raises an EnvError whose code says what went wrong; `InstallStopped` after a cancellation. In
+    every such case the active environment is untouched and the build folder is gone.
+    """
+    report.phase("lock", "Making sure that no other installation runs")
+    with store.install_lock():
+        store.remove_leftovers()
+        report.phase("detect", "Looking at this machine")
+        hardware = hardware or detect(store.root)
+        catalog = catalog or load_catalog()
+        build = Build.begin(store, report, cancelled)
+        try:
+            generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
+            report.phase("activate", "Making it the active environment")
+            store.point_to(generation.id, "install")
+            return generation
+        except OSError as error:
+            raise build.failed(from_os(error, "write the new environment")) from error
+        except EnvError as error:
+            raise build.failed(error) from error.__cause__
+        finally:
+            build.remove()
+
+
+def _build(
+    build: Build,
+    hardware: Hardware,
+    catalog: Catalog,
+    overrides: dict[str, str],
+    allow_large: bool,
+    name: str | None,
+) -> Generation:
+    interpreter = build.make_environment(catalog)
+    plan, lock = build.plan_and_lock(hardware, catalog, overrides, allow_large)
+    sizes = build.measure(plan)
+    build.check_disk(lock, sizes)
+
+    build.phase("install", "Installing, step by step")
+    steps = StepRunner(
+        build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan)
+    )
+    rows = steps.run_all(split_by_step(plan, lock))
+
+    build.phase("verify", "Checking every installed file")
+    damage = verify.against_records(build.env)
+    if damage:
+        raise EnvError(
+            "environment-torn",
+            f"The new environment is incomplete: {damage[0]} ({len(damage)} files in all).",
+            "Install again; if it happens again, clear the package cache first.",
+        )
+    build.phase("prove", "Proving the finished environment")
+    checks = build.prove(plan, lock)
+
+    build.phase("commit", "Making the new environment durable")
+    return build.commit(
+        name=name,
+        packages=lock.versions,
+        hardware=hardware.as_json(),
+        plan=plan.as_json(),
+        overrides=overrides,
+        lock_sha256=lock.sha256,
+        interpreter={"path": interpreter.path, "version": interpreter.version, "reason": interpreter.reason},
+        steps=tuple(rows),
+        checks=tuple(check.as_json() for check in checks),
+        probes=build.probes(plan, lock),
+    )
+
+
+@dataclass
+class Build:
+    """A generation in the making: its folder, its uv, its log. Nothing outside the folder changes."""
+
+    store: Store
+    id: str
+    folder: Path
+    report: Reporter
+    cancelled: Callable[[], bool]
+    uv: Uv
+    started: float = field(default_factory=time.monotonic)
+    finished: bool = False
+
+    @classmethod
+    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool]) -> Build:
+        """Make the build folder; its name marks it as removable until the commit renames it."""
+        id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+        folder = store.envs / f"{BUILD_PREFIX}{id}"
+        try:
+            folder.mkdir()
+            (folder / "install.log").touch()
+        except OSError as error:
+            raise from_os(error, "make the folder for the new environment") from error
+
+        def log(line: str) -> None:
+            with (folder / "install.log").open("a", encoding="utf-8") as out:
+                out.write(line + "\n")
+            report.log(line)
+
+        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled))
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env"
+
+    @property
+    def python(self) -> Path:
+        return Generation(self.id, "", self.folder, {}).python
+
+    def phase(self, name: str, text: str) -> None:
+        """Tell the next phase; every phase is also a place to stop."""
+        if self.cancelled():
+            raise InstallStopped()
+        self.uv.log(f"== {name}: {text}")
+        self.report.phase(name, text)
+
+    def make_environment(self, catalog: Catalog) -> Interpreter:
+        """Choose a Python and make an empty, relocatable environment on it."""
+        self.phase("python", "Choosing a Python and making an empty environment")
+        chosen = choose_interpreter(self.uv, catalog.python, self.store.pythons, self.folder)
+        self.uv.log(chosen.reason)
+        # Relocatable, because the commit renames the folder above it.
+        self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
+        return chosen
+
+    def plan_and_lock(
+        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
+    ) -> tuple[Plan, Lock]:
+        """Plan and resolve with the index, or from the cache alone where the index is out of reach."""
+        try:
+            return self._plan_and_lock(hardware, catalog, overrides, allow_large)
+        except UvFailed as error:
+            if self.uv.offline or not is_unreachable(error):
+                raise
+            self.uv.log(f"{error.message} Trying with what is in the cache.")
+            online, self.uv = self.uv, self.uv.with_offline()
+            try:
+                return self._plan_and_lock(hardware, catalog, overrides, allow_large)
+            except UvFailed:
+                self.uv = online
+                raise error from None
+
+    def _plan_and_lock(
+        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
+    ) -> tuple[Plan, Lock]:
+        self.phase("plan", "Deciding what this machine needs")
+        plan = make_plan(hardware, catalog, overrides=overrides)
+        sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
+        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
+        plan = make_plan(hardware, catalog, source=source, overrides=overrides)
+        for left in plan.left_out:
+            self.uv.log(f"left out: {left.package}: {left.reason}")
+        self.phase("resolve", "Finding exact versions of all packages")
+        return plan, resolve(plan, self.uv, self.python, self.folder)
+
+    def measure(self, plan: Plan) -> dict[str, WheelSize]:
+        """The size of the wheel of each package in the lock."""
+        self.phase("measure", "Asking how large the packages are")
+        chosen = choose_wheels(self.uv, plan, self.python, self.folder)
+        sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
+        measured = sizes.of(chosen.values(), self.uv.environ, self.uv.offline)
+        return {name: measured[url] for name, url in chosen.items()}
+
+    def check_disk(self, lock: Lock, sizes: dict[str, WheelSize]) -> None:
+        """Refuse before anything is written if it cannot fit."""
+        self.phase("disk", "Checking the free space")
+        require_space(self.store.envs, self.uv.cache, lock, sizes)
+
+    def probes(self, plan: Plan, lock: Lock) -> tuple[str, ...]:
+        """What proves this generation: the probes of what is installed."""
+        named = [each for step in plan.steps if step.requirements for each in step.probe]
+        return probes_for(list(lock.versions), named)
+
+    def prove(self, plan: Plan, lock: Lock) -> list[Check]:
+        """Run every probe once more in the finished environment, all together in one process."""
+        optional = {each for step in plan.steps if step.optional for each in step.probe}
+        checks = probe(
+            self.python, self.probes(plan, lock), cancelled=self.cancelled, log=self.uv.log
+        )
+        failed = [check for check in checks if not check.ok and check.name not in optional]
+        if failed:
+            raise EnvError(
+                "probe-failed",
+                f"The new environment was built but {failed[0].name} does not work in it: {failed[0].evidence}",
+                "The active environment was not touched. Read the installation log, then try again.",
+            )
+        return checks
+
+    def commit(self, **recorded: Any) -> Generation:
+        """Record, make durable, rename: from here on the generation exists and never changes."""
+        for scratch in ("search.in", "requirements.in", "constraints.txt", "default-torch", "steps"):
+            _remove(self.folder / scratch)
+        size = verify.take_record(self.env, self.folder / verify.RECORD_NAME)
+        generation = Generation(
+            id=self.id,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            folder=self.folder,
+            bytes=size,
+            seconds=round(time.monotonic() - self.started, 1),
+            **recorded,
+        )
+        files = [check.as_json() for check in check_files(generation)]
+        generation = replace(generation, checks=(*files, *generation.checks))
+        durable.sync_tree(self.folder)
+        durable.replace_json(self.folder / MANIFEST, generation.record())
+        final = self.store.envs / self.id
+        self.folder.rename(final)
+        durable.sync_folder(self.store.envs)
+        self.finished = True
+        return replace(generation, folder=final)
+
+    def failed(self, error: EnvError) -> EnvError:
+        """Keep the log of a failed installation where the next one finds it, and name it in the error."""
+        if not self.finished:
+            kept = self.store.envs / "failed-install.log"
+            try:
+                (self.folder / "install.log").replace(kept)
+                error.log = kept
+            except OSError as keeping:
+                # On a full or read-only disk the log goes too; the error itself is what counts.
+                self.report.log(f"the log could not be kept: {keeping}")
+        return error
+
+    def remove(self) -> None:
+        """Remove the build folder; after the commit there is none."""
+        if not self.finished:
+            _remove(self.folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        # What cannot be removed now is removed at the next start.
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""From hardware and catalog to a plan: pure, so that it can be shown before anything happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from env_manager.catalog import Catalog, Hold, Package, Step, TorchIndex, numbers
+from env_manager.errors import EnvError
+from env_manager.hardware import Hardware
+
+TorchWhere = Literal["default-index", "configured", "pytorch-index"]
+
+
+@dataclass(frozen=True)
+class TorchChoice:
+    """Which build of torch this machine needs, and why."""
+
+    build: str  # "cpu", "mps" or the name of a CUDA index
+    local: str  # the local version that marks the build, "" where the default index serves it
+    index_url: str | None  # PyTorch's own index for it; None where the default index serves it
+    reason: str
+
+
+@dataclass(frozen=True)
+class TorchSource:
+    """Where that build was found; `has` names the packages of torch's family that were found with it."""
+
+    where: TorchWhere
+    local: str
+    index_url: str | None
+    has: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A package that is not installed on this machine, with its plain reason."""
+
+    step: str
+    package: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with the exact requirements that it adds."""
+
+    id: str
+    title: str
+    why: str
+    optional: bool
+    requirements: tuple[str, ...]
+    probe: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(requirement.split("==")[0] for requirement in self.requirements)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be installed on this machine, in order, and what would not."""
+
+    catalog_date: str
+    accelerator: str
+    python: tuple[str, ...]
+    torch: TorchChoice
+    source: TorchSource | None
+    steps: tuple[PlannedStep, ...]
+    left_out: tuple[LeftOut, ...]
+    holds: tuple[Hold, ...]
+    overrides: dict[str, str]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
+    """The build of torch for this machine: the newest CUDA index its driver and oldest GPU allow, else CPU."""
+    if hardware.accelerator == "mps":
+        return TorchChoice("mps", "", None, "Apple silicon: the default build of torch uses its GPU.")
+    if hardware.accelerator == "cuda":
+        found = _cuda_index(hardware, catalog)
+        if isinstance(found, TorchIndex):
+            by_default = hardware.os in found.default_on
+            return TorchChoice(
+                found.name,
+                "" if by_default else found.local,
+                None if by_default else found.url,
+                f"driver {hardware.driver} and {hardware.gpus[0].name} can use {found.name}.",
+            )
+        return _cpu_choice(hardware, catalog, found)
+    if hardware.accelerator in ("rocm", "xpu"):
+        kind = {"rocm": "AMD", "xpu": "Intel"}[hardware.accelerator]
+        return _cpu_choice(hardware, catalog, f"{kind} GPUs are not used by this version of Fettle: training runs on the CPU.")
+    return _cpu_choice(hardware, catalog, "No GPU was found: training runs on the CPU.")
+
+
+def _cpu_choice(hardware: Hardware, catalog: Catalog, reason: str) -> TorchChoice:
+    index = next((index for index in catalog.torch_indexes if index.accelerator == "cpu"), None)
+    if index is None or hardware.os in index.default_on:
+        return TorchChoice("cpu", "", None, reason)
+    return TorchChoice("cpu", index.local, index.url, reason)
+
+
+def _cuda_index(hardware: Hardware, catalog: Catalog) -> TorchIndex | str:
+    """The newest index that fits, or why none does."""
+    indexes = [index for index in catalog.torch_indexes if index.accelerator == "cuda"]
+    known = [gpu for gpu in hardware.gpus if gpu.compute_capability]
+    # The oldest GPU decides: a build that lacks its kernels would fail in the middle of a run.
+    oldest = min(known, key=lambda gpu: numbers(gpu.compute_capability or ""), default=None)
+    too_old_driver = False
+    for index in indexes:
+        minimum = index.windows_driver if hardware.os == "windows" else index.linux_driver
+        if minimum and numbers(hardware.driver or "") < numbers(minimum):
+            too_old_driver = True
+            continue
+        capability = numbers(oldest.compute_capability or "") if oldest else None
+        if capability and index.sm_min and capability < numbers(index.sm_min):
+            continue
+        if capability and index.sm_max and capability > numbers(index.sm_max):
+            continue
+        return index
+    if too_old_driver:
+        return f"The NVIDIA driver {hardware.driver} is too old for every build of torch: update it. Until then training runs on the CPU."
+    name = oldest.name if oldest else "This GPU"
+    return f"{name} is not supported by any build of torch in the catalog: training runs on the CPU."
+
+
+def make_plan(
+    hardware: Hardware,
+    catalog: Catalog,
+    *,
+    source: TorchSource | None = None,
+    overrides: Mapping[str, str] | None = None,
+    without: Mapping[str, str] | None = None,
+) -> Plan:
+    """Plan an installation.
+
+    `source` says where torch was found (None: not looked for yet), `overrides` replaces pins by name,
+    `without` leaves out packages for a reason that was learned on the way.
+    """
+    chosen = choose_torch(hardware, catalog)
+    overrides = dict(overrides or {})
+    _check_overrides(overrides, catalog)
+    accelerator = "cpu" if chosen.build == "cpu" else hardware.accelerator
+    steps: list[PlannedStep] = []
+    left_out: list[LeftOut] = []
+    for step in catalog.steps:
+        requirements: list[str] = []
+        for package in step.packages:
+            reason = (without or {}).get(package.name) or _why_not(package, hardware, accelerator, source)
+            if reason:
+                left_out.append(LeftOut(step.id, package.name, reason))
+            else:
+                requirements.append(_requirement(package, chosen, source, overrides))
+        steps.append(_planned(step, tuple(requirements)))
+    return Plan(
+        catalog_date=catalog.date,
+        accelerator=accelerator,
+        python=catalog.python,
+        torch=chosen,
+        source=source,
+        steps=tuple(steps),
+        left_out=tuple(left_out),
+        holds=catalog.holds,
+        overrides=overrides,
+        notes=hardware.notes,
+    )
+
+
+def _planned(step: Step, requirements: tuple[str, ...]) -> PlannedStep:
+    return PlannedStep(step.id, step.title, step.why, step.optional, requirements, step.probe)
+
+
+def _why_not(
+    package: Package, hardware: Hardware, accelerator: str, source: TorchSource | None
+) -> str | None:
+    reason = package.left_out or "It is not for this machine."
+    if hardware.os not in package.platforms or accelerator not in package.accelerators:
+        return reason
+    if package.architectures and hardware.arch not in package.architectures:
+        return reason
+    if package.build and package.optional and source is not None and package.name not in source.has:
+        return reason
+    return None
+
+
+def _requirement(
+    package: Package, chosen: TorchChoice, source: TorchSource | None, overrides: Mapping[str, str]
+) -> str:
+    version = overrides.get(package.name, package.version)
+    local = source.local if source else chosen.local
+    if package.build and "+" not in version:
+        version += local
+    return f"{package.name}=={version}"
+
+
+def _check_overrides(overrides: Mapping[str, str], catalog: Catalog) -> None:
+    for hold in catalog.holds:
+        wanted = overrides.get(hold.name)
+        if wanted and numbers(wanted) >= hold.below:
+            raise EnvError(
+                "override-held",
+                f"{hold.name} {wanted} was asked for, but {hold.requirement} is held. {hold.reason}",
+                "Choose a version within the bound.",
+            )

@@ -1,0 +1,163 @@
+"""Named checks of an environment, each with evidence and a remedy."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from env_manager import child, verify
+from env_manager.errors import InstallStopped
+from env_manager.probe import CHECKS, MARK
+from env_manager.uv import clean_environment
+
+PROBE = Path(__file__).with_name("probe.py")
+# The whole set takes 20 s on a slow machine with a cold disk; what takes ten times that hangs.
+CHECK_TIMEOUT_SECONDS = 240.0
+REMEDY = "Install the dependencies again, or roll back to the previous environment."
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: what was checked, whether it holds, the evidence, and what to do if it does not."""
+
+    name: str
+    ok: bool
+    evidence: str
+    remedy: str | None = None
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Checkable(Protocol):
+    """What a check needs to know of an environment; a Generation has it."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def env(self) -> Path: ...
+    @property
+    def python(self) -> Path: ...
+    @property
+    def probes(self) -> Sequence[str]: ...
+
+
+def check(
+    generation: Checkable,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[Check]:
+    """Check interpreter, files and every package of a generation; findings, never exceptions of the app."""
+    return [*check_files(generation), *probe(generation.python, generation.probes, cancelled=cancelled, log=log)]
+
+
+def check_files(generation: Checkable) -> list[Check]:
+    """The quick half, well under a second: interpreter present, every file there with its size."""
+    python = generation.python
+    if not python.exists():
+        evidence = f"{python} is missing or points to a Python that was removed."
+        return [Check("interpreter", False, evidence, REMEDY)]
+    damage = verify.against_own_record(generation.env, generation.folder / verify.RECORD_NAME)
+    files = Check("files", True, "Every recorded file is there with its size.")
+    if damage:
+        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+        files = Check("files", False, f"{damage[0]}{more}.", REMEDY)
+    return [Check("interpreter", True, str(python)), files]
+
+
+def probe(
+    python: Path,
+    names: Sequence[str],
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+    log: Callable[[str], None] = lambda line: None,
+    on_tick: Callable[[], None] = lambda: None,
+    timeout: float = CHECK_TIMEOUT_SECONDS,
+) -> list[Check]:
+    """Run probes in a subprocess of that interpreter; after a crash or hang the rest is run anew without it."""
+    left = list(names)
+    checks: list[Check] = []
+    while left:
+        done = _run(python, left, cancelled, log, on_tick, timeout)
+        if isinstance(done, Check):
+            return [*checks, done]
+        ended, began = _read(done.stdout)
+        checks += ended
+        left = left[len(ended) :]
+        if left:
+            culprit = began if began in left else left[0]
+            checks.append(Check(culprit, False, _how_it_ended(done, timeout), REMEDY))
+            left.remove(culprit)
+    return checks
+
+
+def _run(
+    python: Path,
+    names: Sequence[str],
+    cancelled: Callable[[], bool],
+    log: Callable[[str], None],
+    on_tick: Callable[[], None],
+    timeout: float,
+) -> child.Finished | Check:
+    try:
+        done = child.run(
+            [str(python), "-I", str(PROBE), *names],
+            env=clean_environment() | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+            cwd=python.parent,
+            on_line=log,
+            on_tick=on_tick,
+            cancelled=cancelled,
+            timeout=timeout,
+        )
+    except OSError as error:
+        return Check("interpreter", False, f"{python} cannot be started: {error.strerror or error}.", REMEDY)
+    if done.ended == "cancelled":
+        raise InstallStopped()
+    return done
+
+
+def _read(stdout: str) -> tuple[list[Check], str | None]:
+    """Finished checks and the name of the check that began last."""
+    ended: list[Check] = []
+    began: str | None = None
+    for line in stdout.splitlines():
+        if not line.startswith(MARK):
+            continue
+        try:
+            row = json.loads(line.removeprefix(MARK))
+        except ValueError:
+            continue  # a line cut off by the crash that is reported by its missing end
+        if row["event"] == "begin":
+            began = row["name"]
+        else:
+            remedy = None if row["ok"] else REMEDY
+            ended.append(Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"]))
+    return ended, began
+
+
+def _how_it_ended(done: child.Finished, timeout: float) -> str:
+    if done.ended == "timeout":
+        return f"It did not answer within {timeout:.0f} s."
+    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    said = f" Last words: {last[:300]}" if last else ""
+    if done.returncode < 0:
+        try:
+            name = signal.Signals(-done.returncode).name
+        except ValueError:
+            name = f"signal {-done.returncode}"
+        return f"The interpreter crashed ({name}).{said}"
+    return f"The interpreter ended with exit code {done.returncode}.{said}"
+
+
+def probes_for(packages: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Of the catalog's probes those whose package is installed; generic import probes always count."""
+    have = {package.replace("-", "_") for package in packages}
+    if "triton-windows" in packages:
+        have.add("triton")
+    return tuple(name for name in names if name not in CHECKS or name in have)

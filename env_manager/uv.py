@@ -1,0 +1,93 @@
+"""The one place that runs uv: a clean environment, streamed output, cancellation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from env_manager import child
+from env_manager.errors import EnvError, InstallStopped, from_uv
+from env_manager.pip_config import uv_environment
+
+# What the outside may tell a child: where things are, which language, which proxy and
+# certificate. Anything else, PYTHONPATH and VIRTUAL_ENV first of all, stays out.
+_KEPT_VARIABLES = frozenset(
+    """PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TEMP TMP XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME
+    SYSTEMROOT WINDIR COMSPEC PATHEXT APPDATA LOCALAPPDATA PROGRAMDATA PROGRAMFILES USERPROFILE HOMEDRIVE HOMEPATH
+    NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE SSL_CERT_FILE SSL_CERT_DIR SSL_CLIENT_CERT NETRC
+    HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY LD_LIBRARY_PATH DYLD_LIBRARY_PATH
+    CUDA_VISIBLE_DEVICES CUDA_HOME CUDA_PATH""".split()
+)
+
+
+def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a child: nothing of Python's or uv's settings leaks in from outside."""
+    environ = os.environ if environ is None else environ
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.upper() in _KEPT_VARIABLES or name.upper().startswith("LC_")
+    }
+
+
+def find_uv() -> str:
+    """The uv binary of the uv package, else the one on the path."""
+    try:
+        import uv
+
+        return os.fsdecode(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv")
+    if found:
+        return found
+    raise EnvError(
+        "uv-missing",
+        "The program uv, which installs packages, is not here.",
+        "Install Fettle again, or install uv so that it is on the path.",
+    )
+
+
+@dataclass(frozen=True)
+class Uv:
+    """uv with everything it may know: its cache, the user's index configuration, where its output goes."""
+
+    cache: Path
+    environ: dict[str, str]
+    log: Callable[[str], None] = lambda line: None
+    cancelled: Callable[[], bool] = lambda: False
+    offline: bool = False
+
+    @classmethod
+    def create(
+        cls, cache: Path, log: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> Uv:
+        settings = uv_environment(os.environ)
+        own_cache = settings.pop("UV_CACHE_DIR", None)
+        offline = bool(settings.pop("UV_OFFLINE", None))
+        return cls(Path(own_cache or cache), clean_environment() | settings, log, cancelled, offline)
+
+    def with_offline(self) -> Uv:
+        return replace(self, offline=True)
+
+    def with_environ(self, **variables: str) -> Uv:
+        return replace(self, environ=self.environ | variables)
+
+    def run(
+        self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None
+    ) -> str:
+        """Run uv and return its stdout; raises a plain error from its stderr."""
+        argv = [find_uv(), *arguments, "--cache-dir", str(self.cache), "--color", "never", "--no-progress"]
+        if self.offline:
+            argv.append("--offline")
+        self.log("$ uv " + " ".join(argv[1:]))
+        done = child.run(
+            argv, env=self.environ, cwd=cwd, on_line=self.log, on_tick=on_tick, cancelled=self.cancelled
+        )
+        if done.ended == "cancelled":
+            raise InstallStopped()
+        if done.returncode != 0:
+            raise from_uv(done.stderr, done.returncode)
+        return done.stdout

@@ -1,0 +1,129 @@
+"""How large wheels are, packed and unpacked, read from their ends without downloading them."""
+
+from __future__ import annotations
+
+import io
+import os
+import ssl
+import struct
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.parse import unquote, urlsplit
+
+# Holds the whole table of contents of all but the largest wheels.
+_TAIL_BYTES = 128 * 1024
+_REQUEST_TIMEOUT_SECONDS = 10.0
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class WheelSize:
+    """Bytes to download and bytes on disk; None where the index would not tell."""
+
+    packed: int | None
+    unpacked: int | None
+
+
+def measure(urls: Iterable[str], environ: Mapping[str, str]) -> dict[str, WheelSize]:
+    """Sizes of wheels by their address; `environ` names certificate and proxy as for uv."""
+    opener = _opener(environ)
+    wanted = list(dict.fromkeys(urls))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return dict(zip(wanted, pool.map(lambda url: _measure_one(url, opener), wanted), strict=True))
+
+
+def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE") or None)
+    proxies = {
+        scheme: proxy
+        for scheme in ("http", "https")
+        if (proxy := environ.get(f"{scheme.upper()}_PROXY") or environ.get("ALL_PROXY"))
+    }
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
+    if proxies:
+        handlers.append(urllib.request.ProxyHandler(proxies))
+    return urllib.request.build_opener(*handlers)
+
+
+def _measure_one(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
+    parts = urlsplit(url)
+    try:
+        if parts.scheme in ("", "file"):
+            path = urllib.request.url2pathname(parts.path) if parts.scheme else unquote(url)
+            with zipfile.ZipFile(path) as wheel:
+                unpacked = sum(entry.file_size for entry in wheel.infolist())
+            return WheelSize(os.stat(path).st_size, unpacked)
+        return _measure_remote(url, opener)
+    except (OSError, HTTPException, ValueError, zipfile.BadZipFile, struct.error):
+        # Sizes only feed the progress display and the disk estimate. An index that has no ranges
+        # or needs a password that only uv knows still installs, with its sizes unknown.
+        return WheelSize(None, None)
+
+
+def _measure_remote(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
+    tail, total = _read_end(url, opener, _TAIL_BYTES)
+    try:
+        return WheelSize(total, _unpacked(tail, total))
+    except zipfile.BadZipFile:
+        # The table of contents is longer than the tail: the end record says how much is needed.
+        needed = _contents_bytes(tail)
+        tail, total = _read_end(url, opener, needed)
+        return WheelSize(total, _unpacked(tail, total))
+
+
+def _read_end(url: str, opener: urllib.request.OpenerDirector, count: int) -> tuple[bytes, int]:
+    request = urllib.request.Request(url, headers={"Range": f"bytes=-{count}"})
+    with opener.open(request, timeout=_REQUEST_TIMEOUT_SECONDS) as reply:
+        if reply.status != 206:
+            # Without ranges the whole wheel would come: only its length is used.
+            raise ValueError(f"no ranges: {reply.status}")
+        total = int(reply.headers["Content-Range"].rpartition("/")[2])
+        return reply.read(), total
+
+
+def _unpacked(tail: bytes, total: int) -> int:
+    # zipfile follows offsets from the start of the file; a file that begins with a hole is as good.
+    with zipfile.ZipFile(_Tail(tail, total)) as wheel:
+        return sum(entry.file_size for entry in wheel.infolist())
+
+
+def _contents_bytes(tail: bytes) -> int:
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0:
+        raise ValueError("not a zip file")
+    (size,) = struct.unpack_from("<L", tail, end + 12)
+    return int(size) + len(tail) - end + 1024
+
+
+class _Tail(io.RawIOBase):
+    """A file of which only the end is known; reading before that is an error."""
+
+    def __init__(self, tail: bytes, total: int) -> None:
+        self.tail, self.total, self.position = tail, total, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.position = (0, self.position, self.total)[whence] + offset
+        if self.position < 0:
+            raise OSError("before the start of the file")
+        return self.position
+
+    def tell(self) -> int:
+        return self.position
+
+    def read(self, size: int = -1) -> bytes:
+        start = self.position - (self.total - len(self.tail))
+        if start < 0:
+            raise zipfile.BadZipFile("before the part that was read")
+        data = self.tail[start:] if size < 0 else self.tail[start : start + size]
+        self.position += len(data)
+        return data
