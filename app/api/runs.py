@@ -1,0 +1,49 @@
+"""Runs, and what all operations share: their record, log and stop."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.api.deps import OperationsDep
+from app.api.schema import Curve, LogPage, OperationView, RunRequest
+from app.operations import read_log
+from trainer.spec import RunSpec
+
+router = APIRouter()
+
+
+@router.get("/spec")
+def spec() -> dict[str, Any]:
+    """The defaults of a run and the schema that its form is made from."""
+    return {"defaults": RunSpec().model_dump(mode="json"), "schema": RunSpec.model_json_schema()}
+
+
+@router.post("/runs")
+def start_run(request: RunRequest, operations: OperationsDep) -> OperationView:
+    """Check a run and start it in a process of its own."""
+    return operations.start_run(request.spec).view()
+
+
+@router.get("/runs/{identity}/curve")
+def curve(identity: str, operations: OperationsDep) -> Curve:
+    """The whole loss curve of a run so far."""
+    return Curve(loss=operations.get(identity).losses)
+
+
+@router.get("/operations/{identity}")
+def operation(identity: str, operations: OperationsDep) -> OperationView:
+    """One installation or run."""
+    return operations.get(identity).view()
+
+
+@router.get("/operations/{identity}/log")
+def log(identity: str, operations: OperationsDep, offset: int = 0) -> LogPage:
+    """A piece of the raw log from a byte offset; at 0, the newest part of a long one."""
+    text, next_offset = read_log(operations.get(identity).folder, max(0, offset))
+    return LogPage(text=text, next_offset=next_offset)
+
+
+@router.post("/operations/{identity}/stop")
+def stop(identity: str, operations: OperationsDep) -> OperationView:
+    """Ask an operation to end at its next step; a run keeps its adapter."""
+    return operations.stop(identity).view()

@@ -1,0 +1,176 @@
+"""Start, follow and stop long operations; the window, the server and the command line all come here."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from app import models
+from app.errors import AppError
+from app.paths import Home
+from app.processes import clean_environment, snapshot_trainer, spawn_detached, trainer_argv
+from app.views import Followed
+from env_manager.errors import EnvError
+from env_manager.generations import Generation, Store
+from trainer.data.readers import fingerprint, read_conversations
+from trainer.models.folder import check_folder
+from trainer.operation import LOG, RECORD, Event, Tail, ask, create, state
+from trainer.spec import RunSpec
+
+POLL_SECONDS = 0.1
+
+
+class Operations:
+    """All installations and runs of one home folder, running and past."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.store = Store(home.root)
+        self._followed: dict[Path, Followed] = {}
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
+        """Start an installation in its own process; raises `AppError` when one is already running."""
+        running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
+        if running:
+            raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
+        identity = _new_id("install")
+        folder = self.home.installs / identity
+        create(folder, {"id": identity, "kind": "install", "title": "Install dependencies", "overrides": overrides or {}, "allow_large": allow_large})
+        self._children.append(spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ)))
+        return self._follow(folder)
+
+    def start_run(self, spec: RunSpec, output: Path | None = None) -> Followed:
+        """Check the spec, its model and its data, then start training in the active environment.
+
+        Raises `AppError` or `TrainError` before anything is written when the run could not succeed.
+        """
+        spec = models.with_names_resolved(spec)
+        check_folder(Path(spec.model))
+        rows = len(read_conversations(Path(spec.data.train)))
+        if spec.data.held_out:
+            read_conversations(Path(spec.data.held_out))
+        generation = self.active_generation()
+        identity = _new_id("run")
+        folder = self._output_folder(output, identity)
+        snapshot = snapshot_trainer(self.home.trainers)
+        create(
+            folder,
+            {
+                "id": identity,
+                "kind": "train",
+                "title": spec.name or f"{Path(spec.model).name} on {Path(spec.data.train).parent.name}",
+                "spec": spec.model_dump(mode="json"),
+                "spec_hash": spec.digest(),
+                "rows": rows,
+                "data_fingerprint": fingerprint(Path(spec.data.train)),
+                "generation": generation.id,
+                "lock_sha256": generation.lock_sha256,
+                "trainer": snapshot.name,
+            },
+        )
+        argv = trainer_argv(generation.python, snapshot, "train", str(folder))
+        self._children.append(spawn_detached(argv, folder, clean_environment()))
+        return self._follow(folder)
+
+    def active_generation(self) -> Generation:
+        """The generation that new runs use; raises `AppError` when there is none."""
+        try:
+            generation = self.store.active()
+        except EnvError as error:
+            raise AppError(error.code, error.message, error.remedy) from error
+        if generation is None:
+            raise AppError("no-environment", "No environment is installed yet.", "Install the dependencies first: `fettle env install`.")
+        return generation
+
+    def _output_folder(self, output: Path | None, identity: str) -> Path:
+        """The run's folder; one outside the home folder leaves a link to itself in it."""
+        if output is None:
+            return self.home.runs / identity
+        folder = output.expanduser().absolute()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise AppError("output-not-empty", f"{folder} already holds something.", "Name a new or empty folder; nothing was changed.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AppError("output-unwritable", f"{folder} cannot be made: {error.strerror}.", "Name a folder that you can write to.") from error
+        (self.home.runs / f"{identity}.json").write_text(json.dumps({"folder": str(folder)}), encoding="utf-8")
+        return folder
+
+    def get(self, identity: str) -> Followed:
+        """The operation with this id, freshly read; raises `AppError` when there is none."""
+        for followed in self.refresh():
+            if followed.id == identity:
+                return followed
+        raise AppError("operation-unknown", f"There is no operation '{identity}'.", "List them with `fettle runs list`.")
+
+    def stop(self, identity: str) -> Followed:
+        """Ask an operation to end at its next step; a run keeps its adapter."""
+        followed = self.get(identity)
+        if not followed.ended:
+            ask(followed.folder, "stop")
+        return followed
+
+    def refresh(self) -> list[Followed]:
+        """Every operation, newest first, read as far as it is written; ended children are reaped."""
+        self._children = [child for child in self._children if child.poll() is None]
+        for folder in self._folders():
+            followed = self._followed.get(folder)
+            if followed is None:
+                self._follow(folder)
+            elif not followed.ended:
+                followed.refresh()
+        return sorted(self._followed.values(), key=lambda each: -float(each.record["created"]))
+
+    def _follow(self, folder: Path) -> Followed:
+        self._followed[folder] = followed = Followed(folder)
+        return followed
+
+    def _folders(self) -> Iterator[Path]:
+        for parent in (self.home.installs, self.home.runs):
+            for entry in parent.iterdir():
+                folder = entry
+                if entry.suffix == ".json":
+                    with suppress(OSError, ValueError, KeyError):
+                        folder = Path(json.loads(entry.read_text(encoding="utf-8"))["folder"])
+                if (folder / RECORD).is_file():
+                    yield folder
+
+
+def follow_events(folder: Path) -> Iterator[Event]:
+    """Every event of an operation as it is written, until its last; ends without one when the process died."""
+    tail, last = Tail(folder), None
+    while True:
+        for event in tail.read():
+            last = event
+            yield event
+        now = state(folder, last)
+        if now not in ("starting", "running"):
+            yield from tail.read()
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def read_log(folder: Path, offset: int, most: int = 200_000) -> tuple[str, int]:
+    """A piece of an operation's log from a byte offset, and where the next piece begins."""
+    try:
+        with (folder / LOG).open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            size = stream.tell()
+            start = max(offset, size - most) if offset == 0 else min(offset, size)
+            stream.seek(start)
+            data = stream.read(most)
+    except FileNotFoundError:
+        return "", 0
+    return data.decode("utf-8", errors="replace"), start + len(data)
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"

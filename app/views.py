@@ -1,0 +1,153 @@
+"""An operation's events folded into the one record that everybody shows."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from app.api.schema import EvaluationView, InstallView, OperationView, Problem, StepView, TrainView
+from app.errors import problem
+from trainer.operation import FINAL, Event, Tail, read_record, state
+from trainer.spec import RunSpec
+
+
+class Followed:
+    """One operation's folder, read as far as it has been written. `version` grows with every change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.record = read_record(folder)
+        self.version = 0
+        self.losses: list[tuple[int, float]] = []
+        self._tail = Tail(folder)
+        self._last: Event | None = None
+        self._state = state(folder, None)
+        self._steps: dict[str, StepView] = {}
+        self._phase: Event = {}
+        self._newest: Event = {}
+        self._evaluations: dict[str, Event] = {}
+        self._warnings: list[str] = []
+        self.refresh()
+
+    @property
+    def id(self) -> str:
+        return str(self.record["id"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will follow unless the operation is started again."""
+        return self._state not in ("starting", "running")
+
+    def refresh(self) -> bool:
+        """Read what is new; returns whether anything changed."""
+        changed = False
+        for event in self._tail.read():
+            self._take(event)
+            changed = True
+        now = state(self.folder, self._last)
+        if now == "crashed" and self._state != "crashed":
+            # The final event may have been written between our read and our look at the lock.
+            for event in self._tail.read():
+                self._take(event)
+            now = state(self.folder, self._last)
+        if now != self._state:
+            self._state, changed = now, True
+        self.version += changed
+        return changed
+
+    def _take(self, event: Event) -> None:
+        self._last = event
+        match event["type"]:
+            case "phase":
+                self._phase = event
+            case "progress" if "step" in event:
+                self._steps[event["step"]["id"]] = _step(event["step"])
+            case "step":
+                self._newest = event
+                self.losses.append((event["step"], event["loss"]))
+            case "eval":
+                self._evaluations[event["side"]] = event
+            case "warning":
+                self._warnings.append(event["message"])
+
+    def view(self) -> OperationView:
+        """The whole record as of the last refresh."""
+        created = float(self.record["created"])
+        until = self._last["time"] if self.ended and self._last else time.time()
+        kind = self.record["kind"]
+        return OperationView(
+            id=self.id,
+            kind=kind,
+            title=self.record["title"],
+            state=self._state,
+            created=created,
+            seconds=max(0.0, until - created),
+            problem=self._problem(),
+            install=self._install() if kind == "install" else None,
+            train=self._train() if kind == "train" else None,
+        )
+
+    def _problem(self) -> Problem | None:
+        if self._state == "failed" and self._last:
+            return problem(self._last["code"], self._last["message"], self._last["remedy"])
+        if self._state == "crashed":
+            what = "installation" if self.record["kind"] == "install" else "run"
+            return problem(f"{what}-crashed", f"The {what} was ended from outside, without a word.", "Start it again; the environment that was active still is.")
+        return None
+
+    def _install(self) -> InstallView:
+        last = self._last or {}
+        return InstallView(
+            phase=self._phase.get("phase", ""),
+            text=self._phase.get("text", ""),
+            steps=list(self._steps.values()),
+            generation=last.get("generation"),
+        )
+
+    def _train(self) -> TrainView:
+        step, final = self._newest, self._last if self._last and self._last["type"] in FINAL else {}
+        phase = self._phase
+        return TrainView(
+            spec=RunSpec.model_validate(self.record["spec"]),
+            folder=str(self.folder),
+            generation=self.record["generation"],
+            phase=phase.get("phase", ""),
+            text=phase.get("text", ""),
+            step=step.get("step", 0),
+            steps=step.get("steps") or phase.get("steps") or 0,
+            epoch=step.get("epoch", 0.0),
+            loss=step.get("loss"),
+            learning_rate=step.get("learning_rate"),
+            tokens_per_second=final.get("real_tokens_per_second", step.get("tokens_per_second")),
+            memory_bytes=step.get("memory_bytes"),
+            eta_seconds=None if self.ended else step.get("eta_seconds"),
+            train_seconds=final.get("train_seconds"),
+            evaluation=self._evaluation(),
+            adapter=final.get("adapter"),
+            warnings=self._warnings,
+        )
+
+    def _evaluation(self) -> EvaluationView | None:
+        if not self._evaluations:
+            return None
+        base, tuned = self._evaluations.get("base", {}), self._evaluations.get("tuned", {})
+        return EvaluationView(
+            rows=(base or tuned)["rows"],
+            base_loss=base.get("loss"),
+            tuned_loss=tuned.get("loss"),
+            base_exact_match=base.get("exact_match"),
+            tuned_exact_match=tuned.get("exact_match"),
+        )
+
+
+def _step(step: dict[str, Any]) -> StepView:
+    return StepView(
+        id=step["id"],
+        title=step["title"],
+        state=step["state"],
+        bytes_done=step["bytes_done"],
+        bytes_total=step["bytes_total"],
+        seconds=step["seconds"],
+        note=step.get("reason") or step.get("probe") or "",
+    )
