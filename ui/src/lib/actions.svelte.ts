@@ -1,0 +1,47 @@
+// The clicks that several places share, and the one place where their failure is shown.
+import { asProblem, post } from './api'
+import { link } from './router.svelte'
+import { store } from './store.svelte'
+import type { Environment, Operation, Problem } from './types'
+
+class Actions {
+  /** The newest action that failed before it became an operation; the banner at the top shows it. */
+  failure = $state.raw<Problem | null>(null)
+  busy = $state<string | null>(null)
+
+  install(allow_large = false): Promise<void> {
+    return this.#attempt('install', async () => {
+      location.hash = link('environment')
+      store.adopt(await post<Operation>('/api/environment/install', { overrides: {}, allow_large }))
+    })
+  }
+
+  /** Makes a kept generation the active one; null stands for the one before the active one. */
+  activate(generation: string | null): Promise<void> {
+    return this.#attempt(`activate ${generation ?? ''}`, async () => {
+      const environment = await post<Environment>('/api/environment/rollback', { generation })
+      store.apply({ type: 'environment', environment })
+    })
+  }
+
+  stop(operation: string): Promise<void> {
+    return this.#attempt(`stop ${operation}`, async () => {
+      await post<Operation>(`/api/operations/${encodeURIComponent(operation)}/stop`)
+    })
+  }
+
+  async #attempt(name: string, action: () => Promise<void>): Promise<void> {
+    if (this.busy) return
+    this.busy = name
+    this.failure = null
+    try {
+      await action()
+    } catch (error) {
+      this.failure = asProblem(error)
+    } finally {
+      this.busy = null
+    }
+  }
+}
+
+export const actions = new Actions()

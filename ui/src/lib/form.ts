@@ -1,0 +1,130 @@
+// The Train form, read off the JSON schema of RunSpec: one field a setting, addressed by its dotted key.
+import type { RunSpec } from './types'
+
+export type Value = string | number | boolean | null
+export type Values = Record<string, Value>
+
+export interface Field {
+  key: string
+  section: string
+  title: string
+  help: string
+  unit: string
+  level: 'basic' | 'advanced'
+  kind: 'text' | 'integer' | 'number' | 'boolean' | 'choice'
+  choices: string[]
+  nullable: boolean
+  minimum?: number
+  maximum?: number
+  above?: number
+  below?: number
+}
+
+interface Node {
+  $ref?: string
+  $defs?: Record<string, Node>
+  allOf?: Node[]
+  anyOf?: Node[]
+  properties?: Record<string, Node>
+  type?: string
+  enum?: string[]
+  title?: string
+  description?: string
+  unit?: string
+  level?: 'basic' | 'advanced'
+  minimum?: number
+  maximum?: number
+  exclusiveMinimum?: number
+  exclusiveMaximum?: number
+}
+
+export type SpecSchema = Node
+
+/** Every setting of the schema in its own order; sections become the first part of the key. */
+export function fields(schema: SpecSchema): Field[] {
+  return collect(schema, schema.$defs ?? {}, '', '')
+}
+
+function collect(node: Node, defs: Record<string, Node>, prefix: string, section: string): Field[] {
+  return Object.entries(node.properties ?? {}).flatMap(([name, child]) => {
+    const target = resolve(child, defs)
+    const key = prefix + name
+    if (target.properties) return collect(target, defs, `${key}.`, child.title ?? target.title ?? name)
+    return [field(key, section, target)]
+  })
+}
+
+function resolve(node: Node, defs: Record<string, Node>): Node {
+  const reference = node.$ref ?? node.allOf?.[0]?.$ref
+  return reference ? (defs[reference.replace('#/$defs/', '')] ?? node) : node
+}
+
+function field(key: string, section: string, node: Node): Field {
+  const variants = node.anyOf ?? [node]
+  const real = { ...node, ...variants.find((variant) => variant.type !== 'null') }
+  return {
+    key,
+    section,
+    title: node.title ?? key,
+    help: node.description ?? '',
+    unit: node.unit ?? '',
+    level: node.level ?? 'advanced',
+    kind: real.enum ? 'choice' : kindOf(real.type),
+    choices: real.enum ?? [],
+    nullable: variants.some((variant) => variant.type === 'null'),
+    minimum: real.minimum,
+    maximum: real.maximum,
+    above: real.exclusiveMinimum,
+    below: real.exclusiveMaximum,
+  }
+}
+
+function kindOf(type: string | undefined): Field['kind'] {
+  if (type === 'integer' || type === 'number' || type === 'boolean') return type
+  return 'text'
+}
+
+/** The leaves of a nested record by dotted key. */
+export function flatten(tree: object, prefix = ''): Values {
+  return Object.entries(tree).reduce<Values>((flat, [name, value]) => {
+    if (value !== null && typeof value === 'object') return { ...flat, ...flatten(value, `${prefix}${name}.`) }
+    return { ...flat, [prefix + name]: value as Value }
+  }, {})
+}
+
+/** The spec that these dotted values stand for. */
+export function nest(values: Values): RunSpec {
+  const tree: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(values)) {
+    const path = key.split('.')
+    const last = path.pop()!
+    let section = tree
+    for (const part of path) section = (section[part] ??= {}) as Record<string, unknown>
+    section[last] = value
+  }
+  return tree as unknown as RunSpec
+}
+
+/** What was typed as the setting's value, or why it cannot be one. */
+export function parse(field: Field, typed: string): { value: Value } | { error: string } {
+  const text = typed.trim()
+  if (text === '' && field.nullable) return { value: null }
+  if (field.kind !== 'integer' && field.kind !== 'number') return { value: text }
+  const number = Number(text.replace(',', '.'))
+  if (text === '' || !Number.isFinite(number)) return { error: 'Enter a number.' }
+  if (field.kind === 'integer' && !Number.isInteger(number)) return { error: 'Enter a whole number.' }
+  const bound = outside(field, number)
+  return bound ? { error: bound } : { value: number }
+}
+
+function outside(field: Field, number: number): string | null {
+  if (field.minimum !== undefined && number < field.minimum) return `Not below ${field.minimum}.`
+  if (field.above !== undefined && number <= field.above) return `Must be above ${field.above}.`
+  if (field.maximum !== undefined && number > field.maximum) return `Not above ${field.maximum}.`
+  if (field.below !== undefined && number >= field.below) return `Must be below ${field.below}.`
+  return null
+}
+
+export function shown(value: Value | undefined): string {
+  return value === null || value === undefined ? '' : String(value)
+}

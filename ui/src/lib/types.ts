@@ -1,0 +1,26 @@
+// Short names for the generated types, so that pages do not spell out where they come from.
+import type { components } from './schema'
+
+type Schemas = components['schemas']
+
+export type Problem = Schemas['Problem']
+export type Snapshot = Schemas['Snapshot']
+export type StreamEvent = Schemas['StreamLine']['event']
+export type Environment = Schemas['EnvironmentView']
+export type Hardware = Schemas['HardwareView']
+export type PlannedStep = Schemas['PlannedStep']
+export type Generation = Schemas['GenerationView']
+export type Operation = Schemas['OperationView']
+export type Step = Schemas['StepView']
+export type Install = Schemas['InstallView']
+export type Train = Schemas['TrainView']
+export type Evaluation = Schemas['EvaluationView']
+export type Model = Schemas['ModelView']
+export type Dataset = Schemas['DatasetView']
+export type RunSpec = Schemas['RunSpec']
+export type ChatLine = Schemas['ChatLine']
+export type ChatRequest = Schemas['ChatRequest']
+export type Curve = Schemas['Curve']
+export type LogPage = Schemas['LogPage']
+export type State = Operation['state']
+export type Point = [number, number]
