@@ -4,34 +4,20 @@
  */
 
 export interface paths {
-    "/api/snapshot": {
+    "/api/chat": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Snapshot */
-        get: operations["snapshot_api_snapshot_get"];
+        get?: never;
         put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Events */
-        get: operations["events_api_events_get"];
-        put?: never;
-        post?: never;
+        /**
+         * Chat
+         * @description Stream both answers, one JSON object a line; leaving early stops them.
+         */
+        post: operations["chat_api_chat_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -47,7 +33,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Install */
+        /**
+         * Install
+         * @description Start an installation in a process of its own.
+         */
         post: operations["install_api_environment_install_post"];
         delete?: never;
         options?: never;
@@ -64,23 +53,29 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Rollback */
-        post: operations["rollback_api_environment_rollback_post"];
+        /**
+         * Roll Back
+         * @description Make an earlier generation the active one; offline, at once.
+         */
+        post: operations["roll_back_api_environment_rollback_post"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/operations/{id}": {
+    "/api/events": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Op */
-        get: operations["op_api_operations__id__get"];
+        /**
+         * Events
+         * @description A snapshot, then whole records as they change, one JSON object a line.
+         */
+        get: operations["events_api_events_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -89,15 +84,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/operations/{id}/log": {
+    "/api/operations/{identity}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Log */
-        get: operations["log_api_operations__id__log_get"];
+        /**
+         * Operation
+         * @description One installation or run.
+         */
+        get: operations["operation_api_operations__identity__get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -106,7 +104,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/operations/{id}/stop": {
+    "/api/operations/{identity}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Log
+         * @description A piece of the raw log from a byte offset; at 0, the newest part of a long one.
+         */
+        get: operations["log_api_operations__identity__log_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/operations/{identity}/stop": {
         parameters: {
             query?: never;
             header?: never;
@@ -115,8 +133,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stop */
-        post: operations["stop_api_operations__id__stop_post"];
+        /**
+         * Stop
+         * @description Ask an operation to end at its next step; a run keeps its adapter.
+         */
+        post: operations["stop_api_operations__identity__stop_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -132,23 +153,29 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Run */
-        post: operations["run_api_runs_post"];
+        /**
+         * Start Run
+         * @description Check a run and start it in a process of its own.
+         */
+        post: operations["start_run_api_runs_post"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/runs/{id}/curve": {
+    "/api/runs/{identity}/curve": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Curve */
-        get: operations["curve_api_runs__id__curve_get"];
+        /**
+         * Curve
+         * @description The whole loss curve of a run so far.
+         */
+        get: operations["curve_api_runs__identity__curve_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -157,17 +184,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/chat": {
+    "/api/snapshot": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /**
+         * Snapshot
+         * @description Everything the page shows, as of now.
+         */
+        get: operations["snapshot_api_snapshot_get"];
         put?: never;
-        /** Chat */
-        post: operations["chat_api_chat_post"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/spec": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Spec
+         * @description The defaults of a run and the schema that its form is made from.
+         */
+        get: operations["spec_api_spec_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -183,11 +233,7 @@ export interface components {
          * @description One line of a streamed answer. `side` is missing on the last line, which is done or failed.
          */
         ChatLine: {
-            /**
-             * Type
-             * @enum {string}
-             */
-            type: "token" | "done" | "failed";
+            problem?: components["schemas"]["Problem"] | null;
             /** Side */
             side?: ("base" | "tuned") | null;
             /**
@@ -195,32 +241,36 @@ export interface components {
              * @default
              */
             text: string;
-            problem?: components["schemas"]["Problem"] | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "token" | "done" | "failed";
         };
         /** ChatMessage */
         ChatMessage: {
+            /** Content */
+            content: string;
             /**
              * Role
              * @enum {string}
              */
             role: "system" | "user" | "assistant";
-            /** Content */
-            content: string;
         };
         /**
          * ChatRequest
          * @description Ask base and tuned the same; `run` names the run whose adapter is used.
          */
         ChatRequest: {
-            /** Run */
-            run: string;
-            /** Messages */
-            messages: components["schemas"]["ChatMessage"][];
             /**
              * Max New Tokens
              * @default 128
              */
             max_new_tokens: number;
+            /** Messages */
+            messages: components["schemas"]["ChatMessage"][];
+            /** Run */
+            run: string;
             /**
              * Temperature
              * @default 0
@@ -241,12 +291,6 @@ export interface components {
          */
         Data: {
             /**
-             * Training file
-             * @description JSONL or JSON rows with `messages`, or `prompt` and `completion`.
-             * @default
-             */
-            train: string;
-            /**
              * Held-out file
              * @description Rows that are never trained on; base and tuned are judged by them.
              */
@@ -257,45 +301,51 @@ export interface components {
              * @default 512
              */
             max_length: number;
+            /**
+             * Training file
+             * @description JSONL or JSON rows with `messages`, or `prompt` and `completion`.
+             * @default
+             */
+            train: string;
         };
         /** DatasetView */
         DatasetView: {
+            /** About */
+            about: string;
+            /** Example Prompt */
+            example_prompt: string;
+            /** Held Out */
+            held_out: string | null;
             /** Id */
             id: string;
             /** Title */
             title: string;
-            /** About */
-            about: string;
             /** Train */
             train: string;
-            /** Held Out */
-            held_out: string | null;
-            /** Example Prompt */
-            example_prompt: string;
         };
         /** EnvironmentChanged */
         EnvironmentChanged: {
+            environment: components["schemas"]["EnvironmentView"];
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             type: "environment";
-            environment: components["schemas"]["EnvironmentView"];
         };
         /**
          * EnvironmentView
          * @description The whole Environment page but its running install.
          */
         EnvironmentView: {
+            /** Active */
+            active: string | null;
+            /** Generations */
+            generations: components["schemas"]["GenerationView"][];
             hardware: components["schemas"]["HardwareView"];
             /** Plan */
             plan: components["schemas"]["PlannedStep"][];
-            /** Active */
-            active: string | null;
             /** Previous */
             previous: string | null;
-            /** Generations */
-            generations: components["schemas"]["GenerationView"][];
             problem: components["schemas"]["Problem"] | null;
         };
         /**
@@ -327,29 +377,29 @@ export interface components {
          * @description Base and tuned on the held-out rows; exact match is a share from 0 to 1.
          */
         EvaluationView: {
-            /** Rows */
-            rows: number;
-            /** Base Loss */
-            base_loss?: number | null;
-            /** Tuned Loss */
-            tuned_loss?: number | null;
             /** Base Exact Match */
             base_exact_match?: number | null;
+            /** Base Loss */
+            base_loss?: number | null;
+            /** Rows */
+            rows: number;
             /** Tuned Exact Match */
             tuned_exact_match?: number | null;
+            /** Tuned Loss */
+            tuned_loss?: number | null;
         };
         /** GenerationView */
         GenerationView: {
-            /** Id */
-            id: string;
-            /** Created */
-            created: number;
-            /** Name */
-            name: string;
             /** Active */
             active: boolean;
             /** Bytes */
             bytes: number;
+            /** Created */
+            created: number;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
             /** Packages */
             packages: {
                 [key: string]: string;
@@ -359,12 +409,12 @@ export interface components {
         };
         /** Gpu */
         Gpu: {
-            /** Name */
-            name: string;
             /** Compute Capability */
             compute_capability: string | null;
             /** Memory Bytes */
             memory_bytes: number;
+            /** Name */
+            name: string;
         };
         /** HTTPValidationError */
         HTTPValidationError: {
@@ -376,24 +426,24 @@ export interface components {
          * @description This machine, as the environment manager sees it.
          */
         HardwareView: {
-            /** System */
-            system: string;
-            /** Machine */
-            machine: string;
-            /** Cpu */
-            cpu: string;
-            /** Cores */
-            cores: number;
-            /** Memory Bytes */
-            memory_bytes: number;
-            /** Disk Free Bytes */
-            disk_free_bytes: number;
             /** Accelerator */
             accelerator: string;
+            /** Cores */
+            cores: number;
+            /** Cpu */
+            cpu: string;
+            /** Disk Free Bytes */
+            disk_free_bytes: number;
             /** Driver */
             driver: string | null;
             /** Gpus */
             gpus: components["schemas"]["Gpu"][];
+            /** Machine */
+            machine: string;
+            /** Memory Bytes */
+            memory_bytes: number;
+            /** System */
+            system: string;
         };
         /**
          * InstallRequest
@@ -401,50 +451,44 @@ export interface components {
          */
         InstallRequest: {
             /**
+             * Allow Large
+             * @default false
+             */
+            allow_large: boolean;
+            /**
              * Overrides
              * @default {}
              */
             overrides: {
                 [key: string]: string;
             };
-            /**
-             * Allow Large
-             * @default false
-             */
-            allow_large: boolean;
         };
         /** InstallView */
         InstallView: {
-            /** Phase */
-            phase: string;
-            /** Text */
-            text: string;
-            /** Steps */
-            steps: components["schemas"]["StepView"][];
             /** Generation */
             generation: string | null;
+            /** Phase */
+            phase: string;
+            /** Steps */
+            steps: components["schemas"]["StepView"][];
+            /** Text */
+            text: string;
         };
         /**
          * LogPage
          * @description A piece of the raw log; ask again from `next_offset`.
          */
         LogPage: {
-            /** Text */
-            text: string;
             /** Next Offset */
             next_offset: number;
+            /** Text */
+            text: string;
         };
         /**
          * Lora
          * @description The adapter's shape.
          */
         Lora: {
-            /**
-             * Rank
-             * @description Higher: can learn more, uses more memory, overfits sooner.
-             * @default 16
-             */
-            rank: number;
             /**
              * Alpha
              * @description The update is scaled by alpha / rank.
@@ -458,6 +502,12 @@ export interface components {
              */
             dropout: number;
             /**
+             * Rank
+             * @description Higher: can learn more, uses more memory, overfits sooner.
+             * @default 16
+             */
+            rank: number;
+            /**
              * Adapted layers
              * @description `all-linear`, or a regular expression over module names.
              * @default all-linear
@@ -469,56 +519,56 @@ export interface components {
          * @description A model that can be tuned, with the settings it likes best as dotted keys.
          */
         ModelView: {
-            /** Id */
-            id: string;
-            /** Title */
-            title: string;
-            /** Path */
-            path: string;
             /** About */
             about: string;
+            /** Id */
+            id: string;
+            /** Path */
+            path: string;
             /** Recommended */
             recommended: {
                 [key: string]: unknown;
             };
+            /** Title */
+            title: string;
         };
         /**
          * OperationChanged
          * @description A new or newer record of one operation; it replaces the one with the same id.
          */
         OperationChanged: {
+            operation: components["schemas"]["OperationView"];
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             type: "operation";
-            operation: components["schemas"]["OperationView"];
         };
         /**
          * OperationView
          * @description An installation or a run, whole: a page that has the newest one needs nothing else.
          */
         OperationView: {
+            /** Created */
+            created: number;
             /** Id */
             id: string;
+            install?: components["schemas"]["InstallView"] | null;
             /**
              * Kind
              * @enum {string}
              */
             kind: "install" | "train";
-            /** Title */
-            title: string;
+            problem: components["schemas"]["Problem"] | null;
+            /** Seconds */
+            seconds: number;
             /**
              * State
              * @enum {string}
              */
             state: "starting" | "running" | "done" | "stopped" | "failed" | "crashed";
-            /** Created */
-            created: number;
-            /** Seconds */
-            seconds: number;
-            problem: components["schemas"]["Problem"] | null;
-            install?: components["schemas"]["InstallView"] | null;
+            /** Title */
+            title: string;
             train?: components["schemas"]["TrainView"] | null;
         };
         /**
@@ -533,17 +583,11 @@ export interface components {
              */
             learning_rate: number;
             /**
-             * Weight decay
-             * @description Higher: pulls the adapter towards zero.
-             * @default 0
+             * Gradient clipping
+             * @description Lower: calmer steps. Zero: no clipping.
+             * @default 1
              */
-            weight_decay: number;
-            /**
-             * Warm-up
-             * @description Part of the steps in which the rate rises from zero.
-             * @default 0.03
-             */
-            warmup: number;
+            max_grad_norm: number;
             /**
              * Schedule
              * @description How the rate falls after the warm-up.
@@ -552,11 +596,17 @@ export interface components {
              */
             schedule: "cosine" | "linear" | "constant";
             /**
-             * Gradient clipping
-             * @description Lower: calmer steps. Zero: no clipping.
-             * @default 1
+             * Warm-up
+             * @description Part of the steps in which the rate rises from zero.
+             * @default 0.03
              */
-            max_grad_norm: number;
+            warmup: number;
+            /**
+             * Weight decay
+             * @description Higher: pulls the adapter towards zero.
+             * @default 0
+             */
+            weight_decay: number;
         };
         /**
          * Ping
@@ -576,48 +626,48 @@ export interface components {
         PlannedStep: {
             /** Id */
             id: string;
-            /** Title */
-            title: string;
-            /** Why */
-            why: string;
-            /** Packages */
-            packages: string[];
             /** Left Out */
             left_out: string | null;
             /** Optional */
             optional: boolean;
+            /** Packages */
+            packages: string[];
+            /** Title */
+            title: string;
+            /** Why */
+            why: string;
         };
         /**
          * Points
          * @description New points of a run's curves: (step, loss) for training, (step, loss) for held-out.
          */
         Points: {
-            /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
-             */
-            type: "points";
-            /** Operation */
-            operation: string;
             /** Loss */
             loss: [
                 number,
                 number
             ][];
+            /** Operation */
+            operation: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "points";
         };
         /**
          * Problem
          * @description A failure in plain words; `action` names the click that mends it, where there is one.
          */
         Problem: {
+            /** Action */
+            action?: ("install" | "rollback") | null;
             /** Code */
             code: string;
             /** Message */
             message: string;
             /** Remedy */
             remedy: string;
-            /** Action */
-            action?: ("install" | "rollback") | null;
         };
         /**
          * RollbackRequest
@@ -637,48 +687,12 @@ export interface components {
          */
         RunSpec: {
             /**
-             * Model
-             * @description A folder with `config.json`, safetensors weights and a tokenizer.
-             * @default
-             */
-            model: string;
-            /**
              * @default {
-             *       "train": "",
-             *       "max_length": 512
+             *       "max_length": 512,
+             *       "train": ""
              *     }
              */
             data: components["schemas"]["Data"];
-            /**
-             * @default {
-             *       "rank": 16,
-             *       "alpha": 32,
-             *       "dropout": 0,
-             *       "target_modules": "all-linear"
-             *     }
-             */
-            lora: components["schemas"]["Lora"];
-            /**
-             * @default {
-             *       "learning_rate": 0.0002,
-             *       "weight_decay": 0,
-             *       "warmup": 0.03,
-             *       "schedule": "cosine",
-             *       "max_grad_norm": 1
-             *     }
-             */
-            optimizer: components["schemas"]["Optimizer"];
-            /**
-             * @default {
-             *       "epochs": 3,
-             *       "batch_size": 8,
-             *       "gradient_accumulation": 1,
-             *       "seed": 0,
-             *       "device": "auto",
-             *       "precision": "auto"
-             *     }
-             */
-            training: components["schemas"]["Training"];
             /**
              * @default {
              *       "generate": true,
@@ -688,17 +702,62 @@ export interface components {
              */
             evaluation: components["schemas"]["Evaluation"];
             /**
+             * @default {
+             *       "alpha": 32,
+             *       "dropout": 0,
+             *       "rank": 16,
+             *       "target_modules": "all-linear"
+             *     }
+             */
+            lora: components["schemas"]["Lora"];
+            /**
+             * Model
+             * @description A folder with `config.json`, safetensors weights and a tokenizer.
+             * @default
+             */
+            model: string;
+            /**
              * Name
              * @description Shown in the list of runs.
              * @default
              */
             name: string;
+            /**
+             * @default {
+             *       "learning_rate": 0.0002,
+             *       "max_grad_norm": 1,
+             *       "schedule": "cosine",
+             *       "warmup": 0.03,
+             *       "weight_decay": 0
+             *     }
+             */
+            optimizer: components["schemas"]["Optimizer"];
+            /**
+             * @default {
+             *       "batch_size": 8,
+             *       "device": "auto",
+             *       "epochs": 3,
+             *       "gradient_accumulation": 1,
+             *       "precision": "auto",
+             *       "seed": 0
+             *     }
+             */
+            training: components["schemas"]["Training"];
         };
         /**
          * Snapshot
          * @description Everything the page shows; the event stream begins with it.
          */
         Snapshot: {
+            /** Datasets */
+            datasets: components["schemas"]["DatasetView"][];
+            environment: components["schemas"]["EnvironmentView"];
+            /** Home */
+            home: string;
+            /** Models */
+            models: components["schemas"]["ModelView"][];
+            /** Operations */
+            operations: components["schemas"]["OperationView"][];
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -706,38 +765,29 @@ export interface components {
             type: "snapshot";
             /** Version */
             version: string;
-            /** Home */
-            home: string;
-            environment: components["schemas"]["EnvironmentView"];
-            /** Operations */
-            operations: components["schemas"]["OperationView"][];
-            /** Models */
-            models: components["schemas"]["ModelView"][];
-            /** Datasets */
-            datasets: components["schemas"]["DatasetView"][];
         };
         /**
          * StepView
          * @description One installation step, live. `bytes_total` is None until the index has told it.
          */
         StepView: {
+            /** Bytes Done */
+            bytes_done: number;
+            /** Bytes Total */
+            bytes_total: number | null;
             /** Id */
             id: string;
-            /** Title */
-            title: string;
+            /** Note */
+            note: string;
+            /** Seconds */
+            seconds: number;
             /**
              * State
              * @enum {string}
              */
             state: "waiting" | "running" | "done" | "failed" | "skipped";
-            /** Bytes Done */
-            bytes_done: number;
-            /** Bytes Total */
-            bytes_total: number | null;
-            /** Seconds */
-            seconds: number;
-            /** Note */
-            note: string;
+            /** Title */
+            title: string;
         };
         /**
          * StreamLine
@@ -752,36 +802,36 @@ export interface components {
          * @description A run's newest figures. Memory in bytes, rate in real (unpadded) tokens a second.
          */
         TrainView: {
-            spec: components["schemas"]["RunSpec"];
+            /** Adapter */
+            adapter: string | null;
+            /** Epoch */
+            epoch: number;
+            /** Eta Seconds */
+            eta_seconds: number | null;
+            evaluation: components["schemas"]["EvaluationView"] | null;
             /** Folder */
             folder: string;
             /** Generation */
             generation: string;
+            /** Learning Rate */
+            learning_rate: number | null;
+            /** Loss */
+            loss: number | null;
+            /** Memory Bytes */
+            memory_bytes: number | null;
             /** Phase */
             phase: string;
-            /** Text */
-            text: string;
+            spec: components["schemas"]["RunSpec"];
             /** Step */
             step: number;
             /** Steps */
             steps: number;
-            /** Epoch */
-            epoch: number;
-            /** Loss */
-            loss: number | null;
-            /** Learning Rate */
-            learning_rate: number | null;
+            /** Text */
+            text: string;
             /** Tokens Per Second */
             tokens_per_second: number | null;
-            /** Memory Bytes */
-            memory_bytes: number | null;
-            /** Eta Seconds */
-            eta_seconds: number | null;
             /** Train Seconds */
             train_seconds: number | null;
-            evaluation: components["schemas"]["EvaluationView"] | null;
-            /** Adapter */
-            adapter: string | null;
             /** Warnings */
             warnings: string[];
         };
@@ -791,34 +841,11 @@ export interface components {
          */
         Training: {
             /**
-             * Epochs
-             * @description Passes over the data. More: learns more, then memorises.
-             * @default 3
-             */
-            epochs: number;
-            /**
-             * Most steps
-             * @description Ends the run earlier than its epochs would.
-             */
-            max_steps?: number | null;
-            /**
              * Batch size
              * @description Rows in one step. Higher: calmer, more memory.
              * @default 8
              */
             batch_size: number;
-            /**
-             * Accumulation
-             * @description Batches added up before one step.
-             * @default 1
-             */
-            gradient_accumulation: number;
-            /**
-             * Seed
-             * @description Decides the order of rows and the adapter's first weights.
-             * @default 0
-             */
-            seed: number;
             /**
              * Device
              * @description Where the run computes.
@@ -827,12 +854,35 @@ export interface components {
              */
             device: "auto" | "cpu" | "cuda" | "mps";
             /**
+             * Epochs
+             * @description Passes over the data. More: learns more, then memorises.
+             * @default 3
+             */
+            epochs: number;
+            /**
+             * Accumulation
+             * @description Batches added up before one step.
+             * @default 1
+             */
+            gradient_accumulation: number;
+            /**
+             * Most steps
+             * @description Ends the run earlier than its epochs would.
+             */
+            max_steps?: number | null;
+            /**
              * Precision
              * @description bf16 halves memory where the device has it.
              * @default auto
              * @enum {string}
              */
             precision: "auto" | "fp32" | "bf16" | "fp16";
+            /**
+             * Seed
+             * @description Decides the order of rows and the adapter's first weights.
+             * @default 0
+             */
+            seed: number;
             /**
              * Threads
              * @description CPU threads; empty: chosen by the model's size.
@@ -841,16 +891,16 @@ export interface components {
         };
         /** ValidationError */
         ValidationError: {
+            /** Context */
+            ctx?: Record<string, never>;
+            /** Input */
+            input?: unknown;
             /** Location */
             loc: (string | number)[];
             /** Message */
             msg: string;
             /** Error Type */
             type: string;
-            /** Input */
-            input?: unknown;
-            /** Context */
-            ctx?: Record<string, never>;
         };
     };
     responses: never;
@@ -861,42 +911,35 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    snapshot_api_snapshot_get: {
+    chat_api_chat_post: {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Snapshot"];
-                };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChatRequest"];
             };
         };
-    };
-    events_api_events_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description One `ChatLine` a line. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["StreamLine"];
+                    "application/json": components["schemas"]["ChatLine"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
                 };
             };
         };
@@ -934,7 +977,7 @@ export interface operations {
             };
         };
     };
-    rollback_api_environment_rollback_post: {
+    roll_back_api_environment_rollback_post: {
         parameters: {
             query?: never;
             header?: never;
@@ -956,15 +999,6 @@ export interface operations {
                     "application/json": components["schemas"]["EnvironmentView"];
                 };
             };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Problem"];
-                };
-            };
             /** @description Validation Error */
             422: {
                 headers: {
@@ -976,12 +1010,32 @@ export interface operations {
             };
         };
     };
-    op_api_operations__id__get: {
+    events_api_events_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One `StreamEvent` a line. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StreamLine"];
+                };
+            };
+        };
+    };
+    operation_api_operations__identity__get: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                identity: string;
             };
             cookie?: never;
         };
@@ -1007,14 +1061,14 @@ export interface operations {
             };
         };
     };
-    log_api_operations__id__log_get: {
+    log_api_operations__identity__log_get: {
         parameters: {
             query?: {
                 offset?: number;
             };
             header?: never;
             path: {
-                id: string;
+                identity: string;
             };
             cookie?: never;
         };
@@ -1040,12 +1094,12 @@ export interface operations {
             };
         };
     };
-    stop_api_operations__id__stop_post: {
+    stop_api_operations__identity__stop_post: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                identity: string;
             };
             cookie?: never;
         };
@@ -1071,7 +1125,7 @@ export interface operations {
             };
         };
     };
-    run_api_runs_post: {
+    start_run_api_runs_post: {
         parameters: {
             query?: never;
             header?: never;
@@ -1104,12 +1158,12 @@ export interface operations {
             };
         };
     };
-    curve_api_runs__id__curve_get: {
+    curve_api_runs__identity__curve_get: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                identity: string;
             };
             cookie?: never;
         };
@@ -1135,18 +1189,14 @@ export interface operations {
             };
         };
     };
-    chat_api_chat_post: {
+    snapshot_api_snapshot_get: {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ChatRequest"];
-            };
-        };
+        requestBody?: never;
         responses: {
             /** @description Successful Response */
             200: {
@@ -1154,16 +1204,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ChatLine"];
+                    "application/json": components["schemas"]["Snapshot"];
                 };
             };
-            /** @description Validation Error */
-            422: {
+        };
+    };
+    spec_api_spec_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
         };
