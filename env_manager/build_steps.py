@@ -44,11 +44,16 @@ class StepRunner:
 
     def _sizes_of(self, install: StepInstall) -> dict[str, int | None]:
         unknown = WheelSize(None, None)
-        return {package.name: self.sizes.get(package.name, unknown).unpacked for package in install.packages}
+        return {
+            package.name: self.sizes.get(package.name, unknown).unpacked
+            for package in install.packages
+        }
 
     def _waiting(self, install: StepInstall) -> StepProgress:
         step = install.step
-        packages = tuple(f"{package.name}=={package.version}" for package in install.packages)
+        packages = tuple(
+            f"{package.name}=={package.version}" for package in install.packages
+        )
         known = [size for size in self._sizes_of(install).values() if size is not None]
         total = sum(known) if len(known) == len(packages) else None
         if not step.requirements:
@@ -62,7 +67,11 @@ class StepRunner:
             return waiting
         self.uv.log(f"== step {install.step.id}: {install.step.title}")
         watch = StepWatch(
-            waiting, self._sizes_of(install), self.uv.cache, self.folder / "env", self.report
+            waiting,
+            self._sizes_of(install),
+            self.uv.cache,
+            self.folder / "env",
+            self.report,
         )
         try:
             self._install(install, watch)
@@ -84,19 +93,40 @@ class StepRunner:
         (self.folder / file).write_text(text + "\n", encoding="utf-8")
         # Only what the lock names, each file checked against its hash: no step can move another's versions.
         self.uv.run(
-            ["pip", "install", "--python", str(self.python), "--no-deps", "--require-hashes"]
-            + ["--only-binary", ":all:", "--requirements", str(file), *self.index_arguments],
+            [
+                "pip",
+                "install",
+                "--python",
+                str(self.python),
+                "--no-deps",
+                "--require-hashes",
+            ]
+            + [
+                "--only-binary",
+                ":all:",
+                "--requirements",
+                str(file),
+                *self.index_arguments,
+            ],
             cwd=self.folder,
             on_tick=watch.tick,
         )
 
     def _probe(self, install: StepInstall, watch: StepWatch) -> list[Check]:
-        names = probes_for(list(verify.installed(self.folder / "env")), install.step.probe)
+        names = probes_for(
+            list(verify.installed(self.folder / "env")), install.step.probe
+        )
         return probe(
-            self.python, names, cancelled=self.uv.cancelled, log=self.uv.log, on_tick=watch.tick
+            self.python,
+            names,
+            cancelled=self.uv.cancelled,
+            log=self.uv.log,
+            on_tick=watch.tick,
         )
 
-    def _failed(self, install: StepInstall, watch: StepWatch, error: EnvError) -> StepProgress:
+    def _failed(
+        self, install: StepInstall, watch: StepWatch, error: EnvError
+    ) -> StepProgress:
         failed = watch.end("failed", reason=error.message)
         if not install.step.optional:
             raise error

@@ -118,13 +118,22 @@ def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
     """Check the parsed TOML of a catalog; `file` names it in errors."""
     reader = _Reader(file)
     if data.get("format") != FORMAT:
-        raise _refused(file, f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}")
-    top = reader.record(data, "the catalog", {"format", "date", "python", "holds", "torch_indexes", "steps"})
+        raise _refused(
+            file,
+            f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}",
+        )
+    top = reader.record(
+        data,
+        "the catalog",
+        {"format", "date", "python", "holds", "torch_indexes", "steps"},
+    )
     catalog = Catalog(
         date=reader.text(top, "date", "the catalog"),
         python=reader.texts(top, "python", "the catalog", r"3\.\d+"),
         holds=tuple(reader.hold(item) for item in reader.records(top, "holds")),
-        torch_indexes=tuple(reader.index(item) for item in reader.records(top, "torch_indexes")),
+        torch_indexes=tuple(
+            reader.index(item) for item in reader.records(top, "torch_indexes")
+        ),
         steps=tuple(reader.step(item) for item in reader.records(top, "steps")),
     )
     _check_whole(catalog, file)
@@ -146,7 +155,10 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         raise _refused(file, "it names no Python version")
     for what, names in (
         ("step", [step.id for step in catalog.steps]),
-        ("package", [package.name for step in catalog.steps for package in step.packages]),
+        (
+            "package",
+            [package.name for step in catalog.steps for package in step.packages],
+        ),
         ("torch index", [index.name for index in catalog.torch_indexes]),
     ):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -157,7 +169,10 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         for package in step.packages:
             hold = holds.get(package.name)
             if hold and numbers(package.version) >= hold.below:
-                raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
+                raise _refused(
+                    file,
+                    f"{package.name} {package.version} breaks the hold {hold.requirement}",
+                )
 
 
 class _Reader:
@@ -183,10 +198,14 @@ class _Reader:
             raise self.refuse(f"{key} is not a list of tables")
         return value
 
-    def text(self, data: dict[str, Any], key: str, where: str, pattern: str = r"(?s).+") -> str:
+    def text(
+        self, data: dict[str, Any], key: str, where: str, pattern: str = r"(?s).+"
+    ) -> str:
         value = data.get(key)
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise self.refuse(f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}")
+            raise self.refuse(
+                f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}"
+            )
         return value
 
     def optional_text(self, data: dict[str, Any], key: str, where: str) -> str | None:
@@ -198,18 +217,24 @@ class _Reader:
             raise self.refuse(f"{where}: {key} is not true or false")
         return value
 
-    def texts(self, data: dict[str, Any], key: str, where: str, pattern: str) -> tuple[str, ...]:
+    def texts(
+        self, data: dict[str, Any], key: str, where: str, pattern: str
+    ) -> tuple[str, ...]:
         value = data.get(key)
         if not isinstance(value, list) or not all(
             isinstance(item, str) and re.fullmatch(pattern, item) for item in value
         ):
-            raise self.refuse(f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}")
+            raise self.refuse(
+                f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}"
+            )
         return tuple(value)
 
     def some_of(
         self, data: dict[str, Any], key: str, where: str, allowed: tuple[str, ...]
     ) -> tuple[str, ...]:
-        return self.texts(data, key, where, "|".join(allowed)) if key in data else allowed
+        return (
+            self.texts(data, key, where, "|".join(allowed)) if key in data else allowed
+        )
 
     def hold(self, data: Any) -> Hold:
         item = self.record(data, "a hold", {"requirement", "reason"})
@@ -225,7 +250,9 @@ class _Reader:
             url=self.text(item, "url", where, r"https?://\S+"),
             local=self.text(item, "local", where, r"\+[a-z0-9.]+"),
             accelerator=self.text(item, "accelerator", where, "|".join(_ACCELERATORS)),
-            default_on=self.some_of(item, "default_on", where, _PLATFORMS) if "default_on" in item else (),
+            default_on=self.some_of(item, "default_on", where, _PLATFORMS)
+            if "default_on" in item
+            else (),
             **{
                 key: self.optional_text(item, key, where)
                 for key in ("linux_driver", "windows_driver", "sm_min", "sm_max")
@@ -235,7 +262,9 @@ class _Reader:
     def step(self, data: Any) -> Step:
         item = self.record(data, "a step", set(Step.__dataclass_fields__))
         where = f"step {item.get('id')!r}"
-        packages = tuple(self.package(each, where) for each in self.records(item, "packages"))
+        packages = tuple(
+            self.package(each, where) for each in self.records(item, "packages")
+        )
         if not packages:
             raise self.refuse(f"{where} has no packages")
         return Step(
@@ -248,13 +277,17 @@ class _Reader:
         )
 
     def package(self, data: Any, step: str) -> Package:
-        item = self.record(data, f"a package of {step}", set(Package.__dataclass_fields__))
+        item = self.record(
+            data, f"a package of {step}", set(Package.__dataclass_fields__)
+        )
         where = f"{step}, package {item.get('name')!r}"
         package = Package(
             name=self.text(item, "name", where, _NAME.pattern),
             version=self.text(item, "version", where, _VERSION.pattern),
             platforms=self.some_of(item, "platforms", where, _PLATFORMS),
-            architectures=self.texts(item, "architectures", where, r"\w+") if "architectures" in item else (),
+            architectures=self.texts(item, "architectures", where, r"\w+")
+            if "architectures" in item
+            else (),
             accelerators=self.some_of(item, "accelerators", where, _ACCELERATORS),
             build=self.text(item, "build", where, "torch") if "build" in item else None,
             optional=self.flag(item, "optional", where),
@@ -262,5 +295,7 @@ class _Reader:
         )
         narrowed = {"platforms", "architectures", "accelerators"} & set(item)
         if (narrowed or package.optional) and not package.left_out:
-            raise self.refuse(f"{where}: left_out must say why it is not for every machine")
+            raise self.refuse(
+                f"{where}: left_out must say why it is not for every machine"
+            )
         return package

@@ -143,8 +143,16 @@ def from_uv(output: str, returncode: int) -> UvFailed:
 def _detail(output: str) -> str:
     """The line of uv's error that says most: the innermost cause, else the error line, cut to one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    causes = [line.split(":", 1)[1].strip() for line in lines if re.match(r"(?i)(cause|caused by):", line)]
-    errors = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("error:")]
+    causes = [
+        line.split(":", 1)[1].strip()
+        for line in lines
+        if re.match(r"(?i)(cause|caused by):", line)
+    ]
+    errors = [
+        line.split(":", 1)[1].strip()
+        for line in lines
+        if line.lower().startswith("error:")
+    ]
     chosen = (causes or errors or lines or [""])[-1 if causes else 0]
     return chosen if len(chosen) <= 300 else chosen[:297] + "..."
 

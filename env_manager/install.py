@@ -63,14 +63,21 @@ def install(
         catalog = catalog or load_catalog()
         build = Build.begin(store, report, cancelled)
         try:
-            generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
+            generation = _build(
+                build, hardware, catalog, dict(overrides or {}), allow_large, name
+            )
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
             return generation
-        except OSError as error:
-            raise build.failed(from_os(error, "write the new environment")) from error
+        except InstallStopped:
+            raise
         except EnvError as error:
-            raise build.failed(error) from error.__cause__
+            build.keep_log(error)
+            raise
+        except OSError as error:
+            failure = from_os(error, "write the new environment")
+            build.keep_log(failure)
+            raise failure from error
         finally:
             build.remove()
 
@@ -113,7 +120,11 @@ def _build(
         plan=plan.as_json(),
         overrides=overrides,
         lock_sha256=lock.sha256,
-        interpreter={"path": interpreter.path, "version": interpreter.version, "reason": interpreter.reason},
+        interpreter={
+            "path": interpreter.path,
+            "version": interpreter.version,
+            "reason": interpreter.reason,
+        },
         steps=tuple(rows),
         checks=tuple(check.as_json() for check in checks),
         probes=build.probes(plan, lock),
@@ -134,7 +145,9 @@ class Build:
     finished: bool = False
 
     @classmethod
-    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool]) -> Build:
+    def begin(
+        cls, store: Store, report: Reporter, cancelled: Callable[[], bool]
+    ) -> Build:
         """Make the build folder; its name marks it as removable until the commit renames it."""
         id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
         folder = store.envs / f"{BUILD_PREFIX}{id}"
@@ -149,7 +162,9 @@ class Build:
                 out.write(line + "\n")
             report.log(line)
 
-        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled))
+        return cls(
+            store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled)
+        )
 
     @property
     def env(self) -> Path:
@@ -169,14 +184,23 @@ class Build:
     def make_environment(self, catalog: Catalog) -> Interpreter:
         """Choose a Python and make an empty, relocatable environment on it."""
         self.phase("python", "Choosing a Python and making an empty environment")
-        chosen = choose_interpreter(self.uv, catalog.python, self.store.pythons, self.folder)
+        chosen = choose_interpreter(
+            self.uv, catalog.python, self.store.pythons, self.folder
+        )
         self.uv.log(chosen.reason)
         # Relocatable, because the commit renames the folder above it.
-        self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
+        self.uv.run(
+            ["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"],
+            cwd=self.folder,
+        )
         return chosen
 
     def plan_and_lock(
-        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
+        self,
+        hardware: Hardware,
+        catalog: Catalog,
+        overrides: dict[str, str],
+        allow_large: bool,
     ) -> tuple[Plan, Lock]:
         """Plan and resolve with the index, or from the cache alone where the index is out of reach."""
         try:
@@ -193,12 +217,18 @@ class Build:
                 raise error from None
 
     def _plan_and_lock(
-        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
+        self,
+        hardware: Hardware,
+        catalog: Catalog,
+        overrides: dict[str, str],
+        allow_large: bool,
     ) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
         plan = make_plan(hardware, catalog, overrides=overrides)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
-        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
+        source = find_torch(
+            plan, catalog, self.uv, self.python, self.folder, sizes, allow_large
+        )
         plan = make_plan(hardware, catalog, source=source, overrides=overrides)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
@@ -210,7 +240,7 @@ class Build:
         self.phase("measure", "Asking how large the packages are")
         chosen = choose_wheels(self.uv, plan, self.python, self.folder)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
-        measured = sizes.of(chosen.values(), self.uv.environ, self.uv.offline)
+        measured = sizes.of(chosen.values(), self.uv)
         return {name: measured[url] for name, url in chosen.items()}
 
     def check_disk(self, lock: Lock, sizes: dict[str, WheelSize]) -> None:
@@ -220,16 +250,23 @@ class Build:
 
     def probes(self, plan: Plan, lock: Lock) -> tuple[str, ...]:
         """What proves this generation: the probes of what is installed."""
-        named = [each for step in plan.steps if step.requirements for each in step.probe]
+        named = [
+            each for step in plan.steps if step.requirements for each in step.probe
+        ]
         return probes_for(list(lock.versions), named)
 
     def prove(self, plan: Plan, lock: Lock) -> list[Check]:
         """Run every probe once more in the finished environment, all together in one process."""
         optional = {each for step in plan.steps if step.optional for each in step.probe}
         checks = probe(
-            self.python, self.probes(plan, lock), cancelled=self.cancelled, log=self.uv.log
+            self.python,
+            self.probes(plan, lock),
+            cancelled=self.cancelled,
+            log=self.uv.log,
         )
-        failed = [check for check in checks if not check.ok and check.name not in optional]
+        failed = [
+            check for check in checks if not check.ok and check.name not in optional
+        ]
         if failed:
             raise EnvError(
                 "probe-failed",
@@ -240,7 +277,13 @@ class Build:
 
     def commit(self, **recorded: Any) -> Generation:
         """Record, make durable, rename: from here on the generation exists and never changes."""
-        for scratch in ("search.in", "requirements.in", "constraints.txt", "default-torch", "steps"):
+        for scratch in (
+            "search.in",
+            "requirements.in",
+            "constraints.txt",
+            "default-torch",
+            "steps",
+        ):
             _remove(self.folder / scratch)
         size = verify.take_record(self.env, self.folder / verify.RECORD_NAME)
         generation = Generation(
@@ -261,17 +304,17 @@ class Build:
         self.finished = True
         return replace(generation, folder=final)
 
-    def failed(self, error: EnvError) -> EnvError:
-        """Keep the log of a failed installation where the next one finds it, and name it in the error."""
-        if not self.finished:
-            kept = self.store.envs / "failed-install.log"
-            try:
-                (self.folder / "install.log").replace(kept)
-                error.log = kept
-            except OSError as keeping:
-                # On a full or read-only disk the log goes too; the error itself is what counts.
-                self.report.log(f"the log could not be kept: {keeping}")
-        return error
+    def keep_log(self, error: EnvError) -> None:
+        """Move the log of a failed installation out of the build folder, and name it in the error."""
+        if self.finished:
+            return
+        kept = self.store.envs / "failed-install.log"
+        try:
+            (self.folder / "install.log").replace(kept)
+            error.log = kept
+        except OSError as keeping:
+            # On a full or read-only disk the log goes too; the error itself is what counts.
+            self.report.log(f"the log could not be kept: {keeping}")
 
     def remove(self) -> None:
         """Remove the build folder; after the commit there is none."""

@@ -19,7 +19,9 @@ class TorchChoice:
 
     build: str  # "cpu", "mps" or the name of a CUDA index
     local: str  # the local version that marks the build, "" where the default index serves it
-    index_url: str | None  # PyTorch's own index for it; None where the default index serves it
+    index_url: (
+        str | None
+    )  # PyTorch's own index for it; None where the default index serves it
     reason: str
 
 
@@ -80,7 +82,9 @@ class Plan:
 def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
     """The build of torch for this machine: the newest CUDA index its driver and oldest GPU allow, else CPU."""
     if hardware.accelerator == "mps":
-        return TorchChoice("mps", "", None, "Apple silicon: the default build of torch uses its GPU.")
+        return TorchChoice(
+            "mps", "", None, "Apple silicon: the default build of torch uses its GPU."
+        )
     if hardware.accelerator == "cuda":
         found = _cuda_index(hardware, catalog)
         if isinstance(found, TorchIndex):
@@ -94,12 +98,18 @@ def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
         return _cpu_choice(hardware, catalog, found)
     if hardware.accelerator in ("rocm", "xpu"):
         kind = {"rocm": "AMD", "xpu": "Intel"}[hardware.accelerator]
-        return _cpu_choice(hardware, catalog, f"{kind} GPUs are not used by this version of Fettle: training runs on the CPU.")
+        return _cpu_choice(
+            hardware,
+            catalog,
+            f"{kind} GPUs are not used by this version of Fettle: training runs on the CPU.",
+        )
     return _cpu_choice(hardware, catalog, "No GPU was found: training runs on the CPU.")
 
 
 def _cpu_choice(hardware: Hardware, catalog: Catalog, reason: str) -> TorchChoice:
-    index = next((index for index in catalog.torch_indexes if index.accelerator == "cpu"), None)
+    index = next(
+        (index for index in catalog.torch_indexes if index.accelerator == "cpu"), None
+    )
     if index is None or hardware.os in index.default_on:
         return TorchChoice("cpu", "", None, reason)
     return TorchChoice("cpu", index.local, index.url, reason)
@@ -110,10 +120,14 @@ def _cuda_index(hardware: Hardware, catalog: Catalog) -> TorchIndex | str:
     indexes = [index for index in catalog.torch_indexes if index.accelerator == "cuda"]
     known = [gpu for gpu in hardware.gpus if gpu.compute_capability]
     # The oldest GPU decides: a build that lacks its kernels would fail in the middle of a run.
-    oldest = min(known, key=lambda gpu: numbers(gpu.compute_capability or ""), default=None)
+    oldest = min(
+        known, key=lambda gpu: numbers(gpu.compute_capability or ""), default=None
+    )
     too_old_driver = False
     for index in indexes:
-        minimum = index.windows_driver if hardware.os == "windows" else index.linux_driver
+        minimum = (
+            index.windows_driver if hardware.os == "windows" else index.linux_driver
+        )
         if minimum and numbers(hardware.driver or "") < numbers(minimum):
             too_old_driver = True
             continue
@@ -151,7 +165,9 @@ def make_plan(
     for step in catalog.steps:
         requirements: list[str] = []
         for package in step.packages:
-            reason = (without or {}).get(package.name) or _why_not(package, hardware, accelerator, source)
+            reason = (without or {}).get(package.name) or _why_not(
+                package, hardware, accelerator, source
+            )
             if reason:
                 left_out.append(LeftOut(step.id, package.name, reason))
             else:
@@ -172,7 +188,9 @@ def make_plan(
 
 
 def _planned(step: Step, requirements: tuple[str, ...]) -> PlannedStep:
-    return PlannedStep(step.id, step.title, step.why, step.optional, requirements, step.probe)
+    return PlannedStep(
+        step.id, step.title, step.why, step.optional, requirements, step.probe
+    )
 
 
 def _why_not(
@@ -183,13 +201,21 @@ def _why_not(
         return reason
     if package.architectures and hardware.arch not in package.architectures:
         return reason
-    if package.build and package.optional and source is not None and package.name not in source.has:
+    if (
+        package.build
+        and package.optional
+        and source is not None
+        and package.name not in source.has
+    ):
         return reason
     return None
 
 
 def _requirement(
-    package: Package, chosen: TorchChoice, source: TorchSource | None, overrides: Mapping[str, str]
+    package: Package,
+    chosen: TorchChoice,
+    source: TorchSource | None,
+    overrides: Mapping[str, str],
 ) -> str:
     version = overrides.get(package.name, package.version)
     local = source.local if source else chosen.local

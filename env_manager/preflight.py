@@ -54,7 +54,10 @@ def check(
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Check]:
     """Check interpreter, files and every package of a generation; findings, never exceptions of the app."""
-    return [*check_files(generation), *probe(generation.python, generation.probes, cancelled=cancelled, log=log)]
+    return [
+        *check_files(generation),
+        *probe(generation.python, generation.probes, cancelled=cancelled, log=log),
+    ]
 
 
 def check_files(generation: Checkable) -> list[Check]:
@@ -63,7 +66,9 @@ def check_files(generation: Checkable) -> list[Check]:
     if not python.exists():
         evidence = f"{python} is missing or points to a Python that was removed."
         return [Check("interpreter", False, evidence, REMEDY)]
-    damage = verify.against_own_record(generation.env, generation.folder / verify.RECORD_NAME)
+    damage = verify.against_own_record(
+        generation.env, generation.folder / verify.RECORD_NAME
+    )
     files = Check("files", True, "Every recorded file is there with its size.")
     if damage:
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
@@ -108,7 +113,8 @@ def _run(
     try:
         done = child.run(
             [str(python), "-I", str(PROBE), *names],
-            env=clean_environment() | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+            env=clean_environment()
+            | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
             cwd=python.parent,
             on_line=log,
             on_tick=on_tick,
@@ -116,7 +122,12 @@ def _run(
             timeout=timeout,
         )
     except OSError as error:
-        return Check("interpreter", False, f"{python} cannot be started: {error.strerror or error}.", REMEDY)
+        return Check(
+            "interpreter",
+            False,
+            f"{python} cannot be started: {error.strerror or error}.",
+            REMEDY,
+        )
     if done.ended == "cancelled":
         raise InstallStopped()
     return done
@@ -137,14 +148,19 @@ def _read(stdout: str) -> tuple[list[Check], str | None]:
             began = row["name"]
         else:
             remedy = None if row["ok"] else REMEDY
-            ended.append(Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"]))
+            ended.append(
+                Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"])
+            )
     return ended, began
 
 
 def _how_it_ended(done: child.Finished, timeout: float) -> str:
     if done.ended == "timeout":
         return f"It did not answer within {timeout:.0f} s."
-    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    last = next(
+        (line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()),
+        "",
+    )
     said = f" Last words: {last[:300]}" if last else ""
     if done.returncode < 0:
         try:

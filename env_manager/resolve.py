@@ -24,6 +24,8 @@ else:
     import tomli as tomllib
 
 LOCK_NAME = "requirements.lock"
+# uv writes "# via NAME" for one dependant, or "# via" and then "#   NAME" on lines of their own.
+_NEEDED_BY = re.compile(r"^\s*#\s+(?:via\s+)?([a-z0-9][a-z0-9-]*)(?:\[.*\])?\s*$")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,12 @@ class Locked:
     needed_by: frozenset[str]
 
     def as_requirement(self) -> str:
-        return " \\\n    ".join((f"{self.name}=={self.version}", *(f"--hash={each}" for each in self.hashes)))
+        return " \\\n    ".join(
+            (
+                f"{self.name}=={self.version}",
+                *(f"--hash={each}" for each in self.hashes),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,26 @@ def resolve(plan: Plan, uv: Uv, python: Path, folder: Path) -> Lock:
     wanted = [requirement for step in plan.steps for requirement in step.requirements]
     roots = {requirement.split("==")[0] for requirement in wanted}
     # An override may name a package that no step lists; it then narrows what the steps pull in.
-    narrowed = [f"{name}=={version}" for name, version in plan.overrides.items() if name not in roots]
+    narrowed = [
+        f"{name}=={version}"
+        for name, version in plan.overrides.items()
+        if name not in roots
+    ]
     (folder / "requirements.in").write_text("\n".join(wanted) + "\n", encoding="utf-8")
     constraints = [hold.requirement for hold in plan.holds] + narrowed
-    (folder / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
+    (folder / "constraints.txt").write_text(
+        "\n".join(constraints) + "\n", encoding="utf-8"
+    )
     uv.run(
         ["pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
-        + ["--generate-hashes", "--only-binary", ":all:", "--python", str(python), "--no-header"]
+        + [
+            "--generate-hashes",
+            "--only-binary",
+            ":all:",
+            "--python",
+            str(python),
+            "--no-header",
+        ]
         + ["--annotation-style", "split", "--output-file", LOCK_NAME, "--quiet"]
         + index_arguments(plan),
         cwd=folder,
@@ -110,9 +130,8 @@ def parse_lock(text: str) -> Lock:
             name, version, hashes, needed_by = pin.group(1), pin.group(2), [], set()
         elif found := re.search(r"--hash=(sha256:[0-9a-f]{64})", line):
             hashes.append(found.group(1))
-        elif parent := re.match(r"\s*#\s+(?:via\s+)?([a-z0-9][a-z0-9-]*)(\[.*\])?\s*$", line):
-            if parent.group(1) != "via":
-                needed_by.add(parent.group(1))
+        else:
+            needed_by |= set(_NEEDED_BY.findall(line)) - {"via"}
     finish()
     return Lock(text, tuple(packages))
 
@@ -123,7 +142,9 @@ def refuse_drift(plan: Plan, lock: Lock, narrowed: Iterable[str] = ()) -> None:
     for requirement in (each for step in plan.steps for each in step.requirements):
         name, _, version = requirement.partition("==")
         if versions.get(name) != version:
-            raise _drifted(f"{name} {version} was planned but the lock has {versions.get(name, 'none')}")
+            raise _drifted(
+                f"{name} {version} was planned but the lock has {versions.get(name, 'none')}"
+            )
     for requirement in narrowed:
         name = requirement.split("==")[0]
         if name not in versions:
@@ -135,7 +156,9 @@ def refuse_drift(plan: Plan, lock: Lock, narrowed: Iterable[str] = ()) -> None:
     for hold in plan.holds:
         found = versions.get(hold.name)
         if found and numbers(found) >= hold.below:
-            raise _drifted(f"{hold.requirement} is held but the lock has {hold.name} {found}")
+            raise _drifted(
+                f"{hold.requirement} is held but the lock has {hold.name} {found}"
+            )
     unhashed = [package.name for package in lock.packages if not package.hashes]
     if unhashed:
         raise _drifted(f"{unhashed[0]} has no hash")
@@ -177,8 +200,23 @@ def split_by_step(plan: Plan, lock: Lock) -> list[StepInstall]:
 def choose_wheels(uv: Uv, plan: Plan, python: Path, folder: Path) -> dict[str, str]:
     """The address of the wheel that will be installed, for each package of the lock in `folder`."""
     uv.run(
-        ["pip", "compile", LOCK_NAME, "--no-deps", "--generate-hashes", "--only-binary", ":all:"]
-        + ["--python", str(python), "--no-header", "--output-file", "pylock.toml", "--quiet"]
+        [
+            "pip",
+            "compile",
+            LOCK_NAME,
+            "--no-deps",
+            "--generate-hashes",
+            "--only-binary",
+            ":all:",
+        ]
+        + [
+            "--python",
+            str(python),
+            "--no-header",
+            "--output-file",
+            "pylock.toml",
+            "--quiet",
+        ]
         + index_arguments(plan),
         cwd=folder,
     )
@@ -201,7 +239,12 @@ def _generality(address: str) -> int:
     if len(tags) < 3:
         return 9
     python, abi, platform = tags
-    return 3 * (platform == "any") + 2 * (abi == "none") + (abi == "abi3") + (python.startswith("py"))
+    return (
+        3 * (platform == "any")
+        + 2 * (abi == "none")
+        + (abi == "abi3")
+        + (python.startswith("py"))
+    )
 
 
 class WheelSizes:
@@ -217,15 +260,22 @@ class WheelSizes:
             # Only a cache: what cannot be read is measured again.
             self.known = {}
 
-    def of(self, urls: Iterable[str], environ: Mapping[str, str], offline: bool) -> dict[str, WheelSize]:
+    def of(self, urls: Iterable[str], uv: Uv) -> dict[str, WheelSize]:
         """The size of each wheel, asking the index only for those not seen before."""
         wanted = set(urls)
-        remote = {url for url in wanted - set(self.known) if not (offline and url.startswith("http"))}
-        for url, size in measure(sorted(remote), environ).items():
+        new = {
+            url
+            for url in wanted - set(self.known)
+            if not (uv.offline and url.startswith("http"))
+        }
+        for url, size in measure(sorted(new), uv.environ, uv.cancelled).items():
             if size.unpacked is not None:
                 self.known[url] = size
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        rows = {url: [size.packed, size.unpacked] for url, size in sorted(self.known.items())}
+        rows = {
+            url: [size.packed, size.unpacked]
+            for url, size in sorted(self.known.items())
+        }
         self.file.write_text(json.dumps(rows), encoding="utf-8")
         return {url: self.known.get(url, WheelSize(None, None)) for url in wanted}
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from env_manager.catalog import Catalog
 from env_manager.errors import EnvError, InstallStopped, UvFailed
 from env_manager.plan import Plan, TorchSource
-from env_manager.resolve import LOCK_NAME, WheelSizes, choose_wheels, is_unreachable, parse_lock, resolve
+from env_manager.resolve import (
+    LOCK_NAME,
+    WheelSizes,
+    choose_wheels,
+    is_unreachable,
+    parse_lock,
+    resolve,
+)
 from env_manager.uv import Uv
 
 # CPU builds of torch are around 200 MB, CUDA builds with their libraries above 2 GB.
@@ -29,8 +36,18 @@ def find_torch(
     Raises `torch-build-large` where only a CUDA build of several gigabytes could be had for a
     machine without a usable GPU, unless `allow_large`.
     """
-    built = {package.name for step in catalog.steps for package in step.packages if package.build}
-    wanted = [each for step in plan.steps for each in step.requirements if each.split("==")[0] in built]
+    built = {
+        package.name
+        for step in catalog.steps
+        for package in step.packages
+        if package.build
+    }
+    wanted = [
+        each
+        for step in plan.steps
+        for each in step.requirements
+        if each.split("==")[0] in built
+    ]
     if not wanted:
         return None
     names = tuple(requirement.split("==")[0] for requirement in wanted)
@@ -42,7 +59,9 @@ def find_torch(
         return TorchSource("configured", plan.torch.local, None, found)
     found = search.found(wanted, plan.torch.index_url)
     if names[0] in found:
-        return TorchSource("pytorch-index", plan.torch.local, plan.torch.index_url, found)
+        return TorchSource(
+            "pytorch-index", plan.torch.local, plan.torch.index_url, found
+        )
     if plan.torch.build != "cpu":
         raise _not_found(plan)
     plain = TorchSource("default-index", "", None, names)
@@ -69,41 +88,62 @@ class _Search:
 
     def _can_be_had(self, requirement: str, index_url: str | None) -> bool:
         (self.folder / "search.in").write_text(requirement + "\n", encoding="utf-8")
-        arguments = ["pip", "compile", "search.in", "--no-deps", "--only-binary", ":all:"]
+        arguments = [
+            "pip",
+            "compile",
+            "search.in",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ]
         arguments += ["--python", str(self.python), "--quiet"]
         uv = self.uv
         if index_url:
             arguments += ["--index", index_url, "--index-strategy", "unsafe-best-match"]
             # Where PyTorch's index is out of reach, that should be known soon.
-            uv = uv.with_environ(UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10", UV_HTTP_CONNECT_TIMEOUT="5")
+            uv = uv.with_environ(
+                UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10", UV_HTTP_CONNECT_TIMEOUT="5"
+            )
         try:
             uv.run(arguments, cwd=self.folder)
         except InstallStopped:
             raise
         except UvFailed as error:
-            if error.code == "resolve-impossible" or (index_url and is_unreachable(error)):
+            if error.code == "resolve-impossible" or (
+                index_url and is_unreachable(error)
+            ):
                 return False
             raise
         return True
 
 
 def _refuse_if_large(
-    plan: Plan, source: TorchSource, uv: Uv, python: Path, folder: Path, sizes: WheelSizes
+    plan: Plan,
+    source: TorchSource,
+    uv: Uv,
+    python: Path,
+    folder: Path,
+    sizes: WheelSizes,
 ) -> None:
     attempt = folder / "default-torch"
     attempt.mkdir(exist_ok=True)
     local = plan.torch.local
     steps = tuple(
-        replace(step, requirements=tuple(each.removesuffix(local) for each in step.requirements))
+        replace(
+            step,
+            requirements=tuple(each.removesuffix(local) for each in step.requirements),
+        )
         for step in plan.steps
     )
     default = replace(plan, source=source, steps=steps)
     resolve(default, uv, python, attempt)
     chosen = choose_wheels(uv, default, python, attempt)
-    measured = sizes.of(chosen.values(), uv.environ, uv.offline)
+    measured = sizes.of(chosen.values(), uv)
     of_gpu = [
         package.name
-        for package in parse_lock((attempt / LOCK_NAME).read_text(encoding="utf-8")).packages
+        for package in parse_lock(
+            (attempt / LOCK_NAME).read_text(encoding="utf-8")
+        ).packages
         if package.name.startswith(("nvidia-", "cuda-", "triton"))
     ]
     packed = {name: measured[url].packed or 0 for name, url in chosen.items()}

@@ -6,10 +6,11 @@ import io
 import os
 import ssl
 import struct
+import time
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,9 @@ from urllib.parse import unquote, urlsplit
 # Holds the whole table of contents of all but the largest wheels.
 _TAIL_BYTES = 128 * 1024
 _REQUEST_TIMEOUT_SECONDS = 10.0
+_POLL_SECONDS = 0.1
 _THREADS = 8
+_PATIENCE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,30 @@ class WheelSize:
     unpacked: int | None
 
 
-def measure(urls: Iterable[str], environ: Mapping[str, str]) -> dict[str, WheelSize]:
-    """Sizes of wheels by their address; `environ` names certificate and proxy as for uv."""
+def measure(
+    urls: Iterable[str],
+    environ: Mapping[str, str],
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, WheelSize]:
+    """Sizes of wheels by their address; `environ` names certificate and proxy as for uv.
+
+    After a cancellation the sizes found so far are returned at once.
+    """
     opener = _opener(environ)
-    wanted = list(dict.fromkeys(urls))
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return dict(zip(wanted, pool.map(lambda url: _measure_one(url, opener), wanted), strict=True))
+    found: dict[str, WheelSize] = {}
+    left = list(dict.fromkeys(urls))
+    if left:
+        started = time.monotonic()
+        found[left[0]] = _measure_one(left[0], opener)
+        near = (time.monotonic() - started) * len(left) < _PATIENCE_SECONDS
+        # A near index needs no threads, and some resolvers drop lookups that come all at once.
+        pool = ThreadPoolExecutor(1 if near else _THREADS)
+        waiting = {pool.submit(_measure_one, url, opener): url for url in left[1:]}
+        while waiting and not cancelled():
+            for done in wait(waiting, _POLL_SECONDS, FIRST_COMPLETED).done:
+                found[waiting.pop(done)] = done.result()
+        pool.shutdown(wait=False, cancel_futures=True)
+    return found
 
 
 def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
@@ -43,7 +64,9 @@ def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
         for scheme in ("http", "https")
         if (proxy := environ.get(f"{scheme.upper()}_PROXY") or environ.get("ALL_PROXY"))
     }
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
+    handlers: list[urllib.request.BaseHandler] = [
+        urllib.request.HTTPSHandler(context=context)
+    ]
     if proxies:
         handlers.append(urllib.request.ProxyHandler(proxies))
     return urllib.request.build_opener(*handlers)
@@ -53,7 +76,11 @@ def _measure_one(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
     parts = urlsplit(url)
     try:
         if parts.scheme in ("", "file"):
-            path = urllib.request.url2pathname(parts.path) if parts.scheme else unquote(url)
+            path = (
+                urllib.request.url2pathname(parts.path)
+                if parts.scheme
+                else unquote(url)
+            )
             with zipfile.ZipFile(path) as wheel:
                 unpacked = sum(entry.file_size for entry in wheel.infolist())
             return WheelSize(os.stat(path).st_size, unpacked)
@@ -75,7 +102,9 @@ def _measure_remote(url: str, opener: urllib.request.OpenerDirector) -> WheelSiz
         return WheelSize(total, _unpacked(tail, total))
 
 
-def _read_end(url: str, opener: urllib.request.OpenerDirector, count: int) -> tuple[bytes, int]:
+def _read_end(
+    url: str, opener: urllib.request.OpenerDirector, count: int
+) -> tuple[bytes, int]:
     request = urllib.request.Request(url, headers={"Range": f"bytes=-{count}"})
     with opener.open(request, timeout=_REQUEST_TIMEOUT_SECONDS) as reply:
         if reply.status != 206:
