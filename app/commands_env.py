@@ -1,0 +1,98 @@
+"""`fettle env …`: install, list, status, roll back."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from app.errors import AppError
+from app.operations import Operations
+from app.paths import open_home
+from app.terminal import Display, duration, say_json, size
+from env_manager.preflight import check
+
+cli = typer.Typer(help="The environment that training runs in, and its earlier generations.", no_args_is_help=True)
+JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+def pairs(values: list[str]) -> dict[str, str]:
+    """`key=value` arguments as a dictionary; raises `AppError` for one without `=`."""
+    found = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip():
+            raise AppError("setting-invalid", f"'{value}' is not of the form key=value.", "Write it as key=value.")
+        found[key.strip()] = text.strip()
+    return found
+
+
+@cli.command("install")
+def install(
+    set: Annotated[list[str], typer.Option("--set", help="Another version of one package, as name=version.")] = [],  # noqa: B006 - typer wants a list
+    allow_large: Annotated[bool, typer.Option("--allow-large", help="Accept a multi-gigabyte build of torch.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Build a new environment beside the active one, prove it, and switch to it."""
+    operations = Operations(open_home())
+    started = time.monotonic()
+    display = Display(as_json=json)
+    last = display.watch(operations, operations.start_install(pairs(set), allow_large=allow_large))
+    if last.get("type") == "stopped":
+        display.line("Cancelled. The active environment is unchanged.")
+        raise typer.Exit(130)
+    display.line(f"Environment {last['generation']} is active ({duration(time.monotonic() - started)}).")
+
+
+@cli.command("list")
+def list_generations(json: JsonFlag = False) -> None:
+    """All generations, newest first."""
+    store = Operations(open_home()).store
+    status = store.status()
+    active = status.active.id if status.active else None
+    if json:
+        say_json({"active": active, "generations": [each.as_json() for each in status.generations]})
+        return
+    for each in status.generations:
+        mark = "*" if each.id == active else " "
+        print(f"{mark} {each.id}  {each.created}  {len(each.packages)} packages  {size(each.bytes)}  {each.name or ''}".rstrip())
+    if not status.generations:
+        print("No environment is installed yet. Next: fettle env install")
+
+
+@cli.command()
+def status(
+    check_it: Annotated[bool, typer.Option("--check", help="Prove the active environment again.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Which environment is active, and whether it is sound; exit status 1 when it is not."""
+    found = Operations(open_home()).store.status()
+    checks = check(found.active) if check_it and found.active else []
+    sound = not found.problems and all(each.ok for each in checks)
+    if json:
+        say_json(found.as_json() | {"active": found.active.id if found.active else None, "checks": [each.as_json() for each in checks]})
+    else:
+        print(f"active: {found.active.id if found.active else 'none'}")
+        if found.previous:
+            print(f"previous: {found.previous.id}")
+        for trouble in found.problems:
+            print(f"!! {trouble.message}\n   {trouble.remedy}  [{trouble.code}]")
+        for each in checks:
+            print(f"{'ok' if each.ok else '!!'} {each.name}: {each.evidence}" + ("" if each.ok else f"\n   {each.remedy}"))
+    raise typer.Exit(0 if sound else 1)
+
+
+@cli.command()
+def rollback(
+    generation: Annotated[str | None, typer.Argument(help="Which one; without it, the one before.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Make an earlier generation the active one; offline, in well under a second."""
+    started = time.perf_counter()
+    target = Operations(open_home()).store.rollback(generation)
+    seconds = time.perf_counter() - started
+    if json:
+        say_json({"active": target.id, "seconds": round(seconds, 4)})
+    else:
+        print(f"Environment {target.id} is active again ({seconds * 1000:.0f} ms).")

@@ -1,0 +1,158 @@
+"""`fettle train`, `fettle runs …` and `fettle chat`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from app.api.schema import ChatMessage, ChatRequest, OperationView
+from app.commands_env import JsonFlag, pairs
+from app.errors import AppError
+from app.models import recommended_for
+from app.operations import Operations
+from app.paths import open_home
+from app.terminal import Display, duration, fail, say_json
+from app.worker import Worker, chat_request
+from trainer.spec import RunSpec
+
+runs = typer.Typer(help="Past and present runs.", no_args_is_help=True)
+
+
+def train(
+    spec_file: Annotated[Path | None, typer.Argument(help="A YAML file with the whole specification.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model folder, or `starter`.")] = None,
+    data: Annotated[str | None, typer.Option(help="A JSONL or JSON file, or `ticket` or `calendar`.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The run's folder; the adapter lands in its `adapter/`.")] = None,
+    eval: Annotated[str | None, typer.Option("--eval", help="Held-out rows in the same form.")] = None,
+    set: Annotated[list[str], typer.Option("--set", help="Any setting, as in lora.rank=8.")] = [],  # noqa: B006 - typer wants a list
+    json: JsonFlag = False,
+) -> None:
+    """Fine-tune a model with LoRA and keep the adapter."""
+    spec = _spec(spec_file, model, data, eval, pairs(set))
+    operations = Operations(open_home())
+    display = Display(as_json=json)
+    started = operations.start_run(spec, output)
+    display.line(f"Run {started.id} in {started.folder}")
+    last = display.watch(operations, started)
+    display.line(f"{'Stopped' if last['type'] == 'stopped' else 'Done'} after {duration(last['train_seconds'])} of training.")
+    display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {started.id} 'your prompt'")
+
+
+def _spec(spec_file: Path | None, model: str | None, data: str | None, held_out: str | None, changes: dict[str, str]) -> RunSpec:
+    """The specification from a file, the options and `--set`, in that order; raises `AppError` for what is not one."""
+    tree: dict[str, Any] = {}
+    if spec_file:
+        try:
+            tree = yaml.safe_load(spec_file.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise AppError("spec-unreadable", f"{spec_file} cannot be read as YAML: {error}", "Correct the file.") from error
+    try:
+        spec = RunSpec.model_validate(tree)
+        named = {"model": model, "data.train": data, "data.held_out": held_out}
+        spec = spec.with_changes({key: value for key, value in named.items() if value is not None})
+        if not spec_file:
+            spec = spec.with_changes(recommended_for(spec.model))
+        spec = spec.with_changes({key: yaml.safe_load(text) for key, text in changes.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AppError("setting-invalid", f"{where}: {first['msg']} (got {first['input']!r}).", "Correct the value.") from error
+    except ValueError as error:
+        raise AppError("setting-unknown", str(error), "The settings are listed in docs/settings.md.") from error
+    if not spec.model or not spec.data.train:
+        raise AppError("spec-incomplete", "A run needs a model and data.", "Add --model and --data, or name a specification file.")
+    return spec
+
+
+@runs.command("list")
+def list_runs(json: JsonFlag = False) -> None:
+    """All runs, newest first."""
+    for view in _views():
+        if json:
+            say_json(view.model_dump(mode="json"))
+        else:
+            print(f"{view.id}  {view.state:9}  {_ago(view.created):>10}  {_result(view)}  {view.title}")
+
+
+@runs.command()
+def show(run: str, json: JsonFlag = False) -> None:
+    """One run, whole."""
+    view = Operations(open_home()).get(run).view()
+    if json:
+        say_json(view.model_dump(mode="json"))
+        return
+    print(f"{view.id}  {view.state}\n{view.title}\n{_result(view)}")
+    if view.train:
+        print(f"folder: {view.train.folder}\nadapter: {view.train.adapter or 'none'}\nenvironment: {view.train.generation}")
+    if view.problem:
+        print(f"!! {view.problem.message}\n   {view.problem.remedy}  [{view.problem.code}]")
+
+
+@runs.command()
+def stop(run: str, json: JsonFlag = False) -> None:
+    """Ask a run to end after its present step and keep its adapter."""
+    view = Operations(open_home()).stop(run).view()
+    if json:
+        say_json(view.model_dump(mode="json"))
+    else:
+        print(f"{run}: asked to stop." if view.state in ("running", "starting") else f"{run} has already ended ({view.state}).")
+
+
+def chat(
+    run: Annotated[str, typer.Argument(help="The run whose adapter answers beside its base.")],
+    prompt: Annotated[str, typer.Argument(help="What to ask.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096)] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")] = 0.0,
+    json: JsonFlag = False,
+) -> None:
+    """Ask the base and the tuned model the same."""
+    operations = Operations(open_home())
+    request = ChatRequest(
+        run=run, messages=[ChatMessage(role="user", content=prompt)], max_new_tokens=max_new_tokens, temperature=temperature
+    )
+    asyncio.run(_chat(operations, request, as_json=json))
+
+
+async def _chat(operations: Operations, request: ChatRequest, *, as_json: bool) -> None:
+    python, asked = chat_request(operations, request)
+    worker, side = Worker(operations), None
+    try:
+        async for line in worker.ask(python, asked):
+            if line.problem:
+                fail(line.problem, as_json=as_json)
+            if as_json:
+                say_json(line.model_dump(mode="json"))
+            else:
+                if line.side and line.side != side:
+                    print(f"{'' if side is None else chr(10)}{line.side + ':':7}", end="")
+                    side = line.side
+                print(line.text, end="", flush=True)
+        if not as_json:
+            print()
+    finally:
+        await worker.close()
+
+
+def _views() -> list[OperationView]:
+    return [each.view() for each in Operations(open_home()).refresh() if each.record["kind"] == "train"]
+
+
+def _ago(created: float) -> str:
+    minutes = (time.time() - created) / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+
+
+def _result(view: OperationView) -> str:
+    train = view.train
+    if train is None:
+        return ""
+    text = f"step {train.step}/{train.steps}" + (f", loss {train.loss:.4f}" if train.loss is not None else "")
+    if train.evaluation and train.evaluation.tuned_exact_match is not None:
+        text += f", exact match {train.evaluation.base_exact_match or 0:.0%} -> {train.evaluation.tuned_exact_match:.0%}"
+    return text

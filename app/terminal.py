@@ -1,0 +1,135 @@
+"""How a terminal shows what happens: lines for people, or one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from app.api.schema import Problem
+from app.operations import Operations, follow_events
+from app.views import Followed
+from trainer.operation import Event, ask
+
+
+def say_json(value: dict[str, Any]) -> None:
+    """One JSON object on one line of standard output."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def fail(problem: Problem, *, as_json: bool, status: int = 1) -> NoReturn:
+    """Say what went wrong and what to do, then leave with an exit status."""
+    if as_json:
+        say_json({"type": "failed", **problem.model_dump(exclude={"action"})})
+    else:
+        print(f"\nerror: {problem.message}\n  {problem.remedy}  [{problem.code}]", file=sys.stderr, flush=True)
+    raise typer.Exit(status)
+
+
+def size(count: float | None) -> str:
+    """A number of bytes in words, decimal units as disks use them."""
+    if count is None:
+        return "?"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+class Display:
+    """Shows an operation's events as they come; on a terminal the newest figure is rewritten in place."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._live = sys.stdout.isatty() and not as_json
+        self._states: dict[str, str] = {}
+
+    def watch(self, operations: Operations, followed: Followed) -> Event:
+        """Follow an operation to its end and return its last event; Ctrl-C asks it to stop and waits for that."""
+        last: Event = {}
+        interrupted = False
+        events = follow_events(followed.folder)
+        while True:
+            try:
+                for event in events:
+                    last = event
+                    self.show(event)
+                break
+            except KeyboardInterrupt:
+                if interrupted:
+                    self.line("It goes on stopping by itself.")
+                    raise
+                interrupted = True
+                ask(followed.folder, "stop")
+                self.line("Stopping; press Ctrl-C again to leave at once.")
+                events = (event for event in follow_events(followed.folder) if event["seq"] > last.get("seq", 0))
+        view = operations.get(followed.id).view()
+        if view.problem:
+            self._rewrite("")
+            if self._as_json and last.get("type") == "failed":
+                raise typer.Exit(1)  # the event itself has said it already
+            fail(view.problem, as_json=self._as_json)
+        return last
+
+    def line(self, text: str) -> None:
+        """A line for people; programs are not told."""
+        if not self._as_json:
+            self._rewrite("")
+            print(text, flush=True)
+
+    def show(self, event: Event) -> None:
+        """One event of any operation."""
+        if self._as_json:
+            say_json(event)
+            return
+        match event["type"]:
+            case "phase" if event["phase"] != "install":
+                self.line(f"  {event['text']}")
+            case "progress" if "step" in event:
+                self._step(event["step"])
+            case "progress" if "chosen" in event:
+                for reason in event["chosen"].values():
+                    self.line(f"    {reason}")
+            case "progress" if "trained_parameters" in event:
+                share = event["trained_parameters"] / event["parameters"]
+                self.line(f"    training {event['trained_parameters']:,} of {event['parameters']:,} parameters ({share:.1%})")
+            case "step":
+                self._training_step(event)
+            case "eval" if event.get("exact_match") is not None:
+                self.line(f"    {event['side']}: loss {event['loss']:.3f}, exact match {event['exact_match']:.0%}")
+            case "warning":
+                self.line(f"  warning: {event['message']}")
+
+    def _step(self, step: dict[str, Any]) -> None:
+        changed = self._states.get(step["id"]) != step["state"]
+        self._states[step["id"]] = step["state"]
+        figures = f"{size(step['bytes_done'])} of {size(step['bytes_total'])}" if step["bytes_total"] else size(step["bytes_done"])
+        if step["state"] == "running":
+            self._rewrite(f"  ... {step['title']}  {figures}  {duration(step['seconds'])}")
+        elif changed and step["state"] == "done":
+            self.line(f"  ok  {step['title']}  {figures}  {duration(step['seconds'])}")
+        elif changed and step["state"] in ("failed", "skipped"):
+            self.line(f"  {'--' if step['state'] == 'skipped' else '!!'}  {step['title']}: {step['reason']}")
+
+    def _training_step(self, event: Event) -> None:
+        text = (
+            f"    step {event['step']}/{event['steps']}  loss {event['loss']:.4f}  "
+            f"{event['tokens_per_second']:,.0f} tokens/s  {duration(event['eta_seconds'])} left"
+        )
+        if self._live:
+            self._rewrite(text)
+        elif event["step"] in (1, event["steps"]) or event["step"] % max(1, event["steps"] // 10) == 0:
+            print(text, flush=True)
+
+    def _rewrite(self, text: str) -> None:
+        if self._live:
+            print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
