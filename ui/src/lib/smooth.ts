@@ -1,5 +1,5 @@
 /** A running mean that begins at the first value; `weight` is how much of the past is kept. */
-export function smooth(values: number[], weight = 0.9): number[] {
+export function smooth(values: number[], weight = 0.8): number[] {
   let mean = 0
   let total = 0
   return values.map((value) => {
