@@ -30,7 +30,10 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object a line, 
 
 
 @cli.callback(invoke_without_command=True)
-def _default(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Say the version and leave.")] = False) -> None:
+def _default(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Say the version and leave.")] = False,
+) -> None:
     if version:
         print(f"fettle {__version__}")
         raise typer.Exit
@@ -47,7 +50,9 @@ def open_window() -> None:
 
 
 @cli.command()
-def serve(port: Annotated[int, typer.Option(help="A loopback port; 0 takes any free one.", min=0, max=65535)] = 0) -> None:
+def serve(
+    port: Annotated[int, typer.Option(help="A loopback port; 0 takes any free one.", min=0, max=65535)] = 0,
+) -> None:
     """Serve the page for a browser on this machine until Ctrl-C."""
     from app.window import serve_page
 
@@ -79,7 +84,14 @@ def test(context: typer.Context) -> None:
     """Run all tests of a checkout; arguments go to pytest."""
     runner = Path(__file__).parent.parent / "tests" / "run.py"
     if not runner.is_file():
-        fail(problem("not-a-checkout", "The tests are not part of an installed Fettle.", "Run this in a clone of the repository."), as_json=False)
+        fail(
+            problem(
+                "not-a-checkout",
+                "The tests are not part of an installed Fettle.",
+                "Run this in a clone of the repository.",
+            ),
+            as_json=False,
+        )
     import subprocess
 
     raise typer.Exit(subprocess.call([sys.executable, str(runner), *context.args]))

@@ -56,7 +56,9 @@ def list_generations(json: JsonFlag = False) -> None:
         return
     for each in status.generations:
         mark = "*" if each.id == active else " "
-        print(f"{mark} {each.id}  {each.created}  {len(each.packages)} packages  {size(each.bytes)}  {each.name or ''}".rstrip())
+        print(
+            f"{mark} {each.id}  {each.created}  {len(each.packages)} packages  {size(each.bytes)}  {each.name or ''}".rstrip()
+        )
     if not status.generations:
         print("No environment is installed yet. Next: fettle env install")
 
@@ -71,7 +73,10 @@ def status(
     checks = check(found.active) if check_it and found.active else []
     sound = not found.problems and all(each.ok for each in checks)
     if json:
-        say_json(found.as_json() | {"active": found.active.id if found.active else None, "checks": [each.as_json() for each in checks]})
+        say_json(
+            found.as_json()
+            | {"active": found.active.id if found.active else None, "checks": [each.as_json() for each in checks]}
+        )
     else:
         print(f"active: {found.active.id if found.active else 'none'}")
         if found.previous:
@@ -79,7 +84,9 @@ def status(
         for trouble in found.problems:
             print(f"!! {trouble.message}\n   {trouble.remedy}  [{trouble.code}]")
         for each in checks:
-            print(f"{'ok' if each.ok else '!!'} {each.name}: {each.evidence}" + ("" if each.ok else f"\n   {each.remedy}"))
+            print(
+                f"{'ok' if each.ok else '!!'} {each.name}: {each.evidence}" + ("" if each.ok else f"\n   {each.remedy}")
+            )
     raise typer.Exit(0 if sound else 1)
 
 

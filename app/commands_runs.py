@@ -40,18 +40,24 @@ def train(
     started = operations.start_run(spec, output)
     display.line(f"Run {started.id} in {started.folder}")
     last = display.watch(operations, started)
-    display.line(f"{'Stopped' if last['type'] == 'stopped' else 'Done'} after {duration(last['train_seconds'])} of training.")
+    display.line(
+        f"{'Stopped' if last['type'] == 'stopped' else 'Done'} after {duration(last['train_seconds'])} of training."
+    )
     display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {started.id} 'your prompt'")
 
 
-def _spec(spec_file: Path | None, model: str | None, data: str | None, held_out: str | None, changes: dict[str, str]) -> RunSpec:
+def _spec(
+    spec_file: Path | None, model: str | None, data: str | None, held_out: str | None, changes: dict[str, str]
+) -> RunSpec:
     """The specification from a file, the options and `--set`, in that order; raises `AppError` for what is not one."""
     tree: dict[str, Any] = {}
     if spec_file:
         try:
             tree = yaml.safe_load(spec_file.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise AppError("spec-unreadable", f"{spec_file} cannot be read as YAML: {error}", "Correct the file.") from error
+            raise AppError(
+                "spec-unreadable", f"{spec_file} cannot be read as YAML: {error}", "Correct the file."
+            ) from error
     try:
         spec = RunSpec.model_validate(tree)
         named = {"model": model, "data.train": data, "data.held_out": held_out}
@@ -62,11 +68,15 @@ def _spec(spec_file: Path | None, model: str | None, data: str | None, held_out:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise AppError("setting-invalid", f"{where}: {first['msg']} (got {first['input']!r}).", "Correct the value.") from error
+        raise AppError(
+            "setting-invalid", f"{where}: {first['msg']} (got {first['input']!r}).", "Correct the value."
+        ) from error
     except ValueError as error:
         raise AppError("setting-unknown", str(error), "The settings are listed in docs/settings.md.") from error
     if not spec.model or not spec.data.train:
-        raise AppError("spec-incomplete", "A run needs a model and data.", "Add --model and --data, or name a specification file.")
+        raise AppError(
+            "spec-incomplete", "A run needs a model and data.", "Add --model and --data, or name a specification file."
+        )
     return spec
 
 
@@ -89,7 +99,9 @@ def show(run: str, json: JsonFlag = False) -> None:
         return
     print(f"{view.id}  {view.state}\n{view.title}\n{_result(view)}")
     if view.train:
-        print(f"folder: {view.train.folder}\nadapter: {view.train.adapter or 'none'}\nenvironment: {view.train.generation}")
+        print(
+            f"folder: {view.train.folder}\nadapter: {view.train.adapter or 'none'}\nenvironment: {view.train.generation}"
+        )
     if view.problem:
         print(f"!! {view.problem.message}\n   {view.problem.remedy}  [{view.problem.code}]")
 
@@ -101,7 +113,11 @@ def stop(run: str, json: JsonFlag = False) -> None:
     if json:
         say_json(view.model_dump(mode="json"))
     else:
-        print(f"{run}: asked to stop." if view.state in ("running", "starting") else f"{run} has already ended ({view.state}).")
+        print(
+            f"{run}: asked to stop."
+            if view.state in ("running", "starting")
+            else f"{run} has already ended ({view.state})."
+        )
 
 
 def chat(
@@ -114,7 +130,10 @@ def chat(
     """Ask the base and the tuned model the same."""
     operations = Operations(open_home())
     request = ChatRequest(
-        run=run, messages=[ChatMessage(role="user", content=prompt)], max_new_tokens=max_new_tokens, temperature=temperature
+        run=run,
+        messages=[ChatMessage(role="user", content=prompt)],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
     )
     asyncio.run(_chat(operations, request, as_json=json))
 
@@ -145,7 +164,13 @@ def _views() -> list[OperationView]:
 
 def _ago(created: float) -> str:
     minutes = (time.time() - created) / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+    return (
+        f"{minutes:.0f} min"
+        if minutes < 90
+        else f"{minutes / 60:.0f} h"
+        if minutes < 48 * 60
+        else f"{minutes / 1440:.0f} days"
+    )
 
 
 def _result(view: OperationView) -> str:
@@ -154,5 +179,7 @@ def _result(view: OperationView) -> str:
         return ""
     text = f"step {train.step}/{train.steps}" + (f", loss {train.loss:.4f}" if train.loss is not None else "")
     if train.evaluation and train.evaluation.tuned_exact_match is not None:
-        text += f", exact match {train.evaluation.base_exact_match or 0:.0%} -> {train.evaluation.tuned_exact_match:.0%}"
+        text += (
+            f", exact match {train.evaluation.base_exact_match or 0:.0%} -> {train.evaluation.tuned_exact_match:.0%}"
+        )
     return text

@@ -20,26 +20,40 @@ def run(operations: Operations, skill: str, *, allow_large: bool, as_json: bool)
     display = Display(as_json=as_json)
     began = time.monotonic()
     machine = environment_view(operations).hardware
-    display.line(f"This machine: {machine.cpu}, {machine.cores} cores, {size(machine.memory_bytes)} memory, accelerator: {machine.accelerator}")
+    display.line(
+        f"This machine: {machine.cpu}, {machine.cores} cores, {size(machine.memory_bytes)} memory, accelerator: {machine.accelerator}"
+    )
 
     display.line("\n1. Environment")
     installed = _ensure_environment(operations, display, allow_large=allow_large)
 
     display.line(f"\n2. Training: the starter learns '{skill}'")
-    spec = RunSpec(model="starter", name=f"Demo: {skill}").with_changes({"data.train": skill} | models.recommended_for("starter"))
+    spec = RunSpec(model="starter", name=f"Demo: {skill}").with_changes(
+        {"data.train": skill} | models.recommended_for("starter")
+    )
     started = operations.start_run(spec)
     last = display.watch(operations, started)
     if last["type"] == "stopped":
-        raise AppError("demo-stopped", "The demo was stopped before its end.", f"The adapter so far is in {last['adapter']}.")
+        raise AppError(
+            "demo-stopped", "The demo was stopped before its end.", f"The adapter so far is in {last['adapter']}."
+        )
 
     whole = time.monotonic() - began
     _table(display, last, installed, whole)
     display.line(
         f"\nRun: {started.folder}\nAdapter: {last['adapter']}\n\nNext:\n"
-        f"  fettle chat {started.id} \"{_prompt(skill)}\"\n  fettle            the window, with this run in it"
+        f'  fettle chat {started.id} "{_prompt(skill)}"\n  fettle            the window, with this run in it'
     )
     if as_json:
-        keys = ("base_exact_match", "tuned_exact_match", "base_loss", "tuned_loss", "train_seconds", "real_tokens_per_second", "adapter")
+        keys = (
+            "base_exact_match",
+            "tuned_exact_match",
+            "base_loss",
+            "tuned_loss",
+            "train_seconds",
+            "real_tokens_per_second",
+            "adapter",
+        )
         say_json(
             {"type": "demo", **{key: last[key] for key in keys}, "run": started.id, "folder": str(started.folder)}
             | {"install_seconds": round(installed, 2), "seconds": round(whole, 2)}

@@ -18,12 +18,25 @@ def run(operations: Operations, *, as_json: bool) -> int:
     checks = check(active) if active else []
     sound = view.problem is None and all(each.ok for each in checks)
     if as_json:
-        say_json({"version": __version__, "python": platform.python_version(), "environment": view.model_dump(mode="json"), "checks": [each.as_json() for each in checks], "sound": sound})
+        say_json(
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "environment": view.model_dump(mode="json"),
+                "checks": [each.as_json() for each in checks],
+                "sound": sound,
+            }
+        )
         return 0 if sound else 1
     machine = view.hardware
     print(f"fettle {__version__}, Python {platform.python_version()}\nhome: {operations.home.root}")
-    print(f"{machine.system} {machine.machine}; {machine.cpu}, {machine.cores} cores, {size(machine.memory_bytes)} memory, {size(machine.disk_free_bytes)} free")
-    print(f"accelerator: {machine.accelerator}" + "".join(f"; {gpu.name} ({gpu.compute_capability})" for gpu in machine.gpus))
+    print(
+        f"{machine.system} {machine.machine}; {machine.cpu}, {machine.cores} cores, {size(machine.memory_bytes)} memory, {size(machine.disk_free_bytes)} free"
+    )
+    print(
+        f"accelerator: {machine.accelerator}"
+        + "".join(f"; {gpu.name} ({gpu.compute_capability})" for gpu in machine.gpus)
+    )
     print(f"environment: {view.active or 'none; next: fettle env install'}")
     if view.problem:
         print(f"!! {view.problem.message}\n   {view.problem.remedy}  [{view.problem.code}]")

@@ -60,7 +60,10 @@ def _hardware(hardware: Hardware) -> HardwareView:
         disk_free_bytes=hardware.disk_free_bytes or 0,
         accelerator=hardware.accelerator,
         driver=hardware.driver,
-        gpus=[Gpu(name=gpu.name, compute_capability=gpu.compute_capability, memory_bytes=gpu.memory_bytes or 0) for gpu in hardware.gpus],
+        gpus=[
+            Gpu(name=gpu.name, compute_capability=gpu.compute_capability, memory_bytes=gpu.memory_bytes or 0)
+            for gpu in hardware.gpus
+        ],
     )
 
 

@@ -43,8 +43,19 @@ class Operations:
             raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
         identity = _new_id("install")
         folder = self.home.installs / identity
-        create(folder, {"id": identity, "kind": "install", "title": "Install dependencies", "overrides": overrides or {}, "allow_large": allow_large})
-        self._children.append(spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ)))
+        create(
+            folder,
+            {
+                "id": identity,
+                "kind": "install",
+                "title": "Install dependencies",
+                "overrides": overrides or {},
+                "allow_large": allow_large,
+            },
+        )
+        self._children.append(
+            spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ))
+        )
         return self._follow(folder)
 
     def start_run(self, spec: RunSpec, output: Path | None = None) -> Followed:
@@ -87,7 +98,11 @@ class Operations:
         except EnvError as error:
             raise AppError(error.code, error.message, error.remedy) from error
         if generation is None:
-            raise AppError("no-environment", "No environment is installed yet.", "Install the dependencies first: `fettle env install`.")
+            raise AppError(
+                "no-environment",
+                "No environment is installed yet.",
+                "Install the dependencies first: `fettle env install`.",
+            )
         return generation
 
     def _output_folder(self, output: Path | None, identity: str) -> Path:
@@ -96,11 +111,19 @@ class Operations:
             return self.home.runs / identity
         folder = output.expanduser().absolute()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise AppError("output-not-empty", f"{folder} already holds something.", "Name a new or empty folder; nothing was changed.")
+            raise AppError(
+                "output-not-empty",
+                f"{folder} already holds something.",
+                "Name a new or empty folder; nothing was changed.",
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AppError("output-unwritable", f"{folder} cannot be made: {error.strerror}.", "Name a folder that you can write to.") from error
+            raise AppError(
+                "output-unwritable",
+                f"{folder} cannot be made: {error.strerror}.",
+                "Name a folder that you can write to.",
+            ) from error
         (self.home.runs / f"{identity}.json").write_text(json.dumps({"folder": str(folder)}), encoding="utf-8")
         return folder
 
@@ -109,7 +132,9 @@ class Operations:
         for followed in self.refresh():
             if followed.id == identity:
                 return followed
-        raise AppError("operation-unknown", f"There is no operation '{identity}'.", "List them with `fettle runs list`.")
+        raise AppError(
+            "operation-unknown", f"There is no operation '{identity}'.", "List them with `fettle runs list`."
+        )
 
     def stop(self, identity: str) -> Followed:
         """Ask an operation to end at its next step; a run keeps its adapter."""

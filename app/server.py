@@ -66,7 +66,9 @@ def bind(port: int = 0) -> Bound:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         listener.close()
-        raise AppError("port-in-use", f"Port {port} cannot be used: {error.strerror}.", "Name another port, or none.") from error
+        raise AppError(
+            "port-in-use", f"Port {port} cannot be used: {error.strerror}.", "Name another port, or none."
+        ) from error
     listener.listen(128)
     return Bound(listener, secrets.token_urlsafe(32))
 
@@ -84,7 +86,11 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        refusal = self._refuse(scope) if scope["type"] == "http" else problem("forbidden", "Only HTTP is served here.", "Use the page that Fettle opens.")
+        refusal = (
+            self._refuse(scope)
+            if scope["type"] == "http"
+            else problem("forbidden", "Only HTTP is served here.", "Use the page that Fettle opens.")
+        )
         answer = self._app
         if refusal is not None:
             answer = JSONResponse(refusal.model_dump(), status_code=401 if refusal.code == "token-missing" else 403)
@@ -109,7 +115,11 @@ class Guard:
             return None
         tokens = values.get(TOKEN_HEADER.encode(), [])
         if len(tokens) != 1 or not secrets.compare_digest(tokens[0], self._token):
-            return problem("token-missing", "The request does not carry this launch's token.", "Open the address that Fettle printed, with its part after #.")
+            return problem(
+                "token-missing",
+                "The request does not carry this launch's token.",
+                "Open the address that Fettle printed, with its part after #.",
+            )
         return None
 
 
@@ -122,7 +132,9 @@ def build_api(operations: Operations) -> FastAPI:
         yield
         await worker.close()
 
-    app = FastAPI(title="Fettle", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Fettle", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
     app.state.operations, app.state.hub, app.state.worker = operations, Hub(operations), worker
     for module in (events, environment, runs, chat):
         app.include_router(module.router, prefix="/api")
@@ -143,11 +155,15 @@ def _as_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
-    return JSONResponse(problem("request-invalid", f"{where}: {first['msg']}.", "Correct the value.").model_dump(), status_code=422)
+    return JSONResponse(
+        problem("request-invalid", f"{where}: {first['msg']}.", "Correct the value.").model_dump(), status_code=422
+    )
 
 
 def server_for(operations: Operations, bound: Bound) -> uvicorn.Server:
     """A server for the bound socket; run it with `server.run(sockets=[bound.socket])`."""
     guarded = Guard(build_api(operations), bound.port, bound.token)
-    config = uvicorn.Config(guarded, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        guarded, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+    )
     return uvicorn.Server(config)

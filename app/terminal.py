@@ -101,7 +101,9 @@ class Display:
                     self.line(f"    {reason}")
             case "progress" if "trained_parameters" in event:
                 share = event["trained_parameters"] / event["parameters"]
-                self.line(f"    training {event['trained_parameters']:,} of {event['parameters']:,} parameters ({share:.1%})")
+                self.line(
+                    f"    training {event['trained_parameters']:,} of {event['parameters']:,} parameters ({share:.1%})"
+                )
             case "step":
                 self._training_step(event)
             case "eval" if event.get("exact_match") is not None:
@@ -112,7 +114,11 @@ class Display:
     def _step(self, step: dict[str, Any]) -> None:
         changed = self._states.get(step["id"]) != step["state"]
         self._states[step["id"]] = step["state"]
-        figures = f"{size(step['bytes_done'])} of {size(step['bytes_total'])}" if step["bytes_total"] else size(step["bytes_done"])
+        figures = (
+            f"{size(step['bytes_done'])} of {size(step['bytes_total'])}"
+            if step["bytes_total"]
+            else size(step["bytes_done"])
+        )
         if step["state"] == "running":
             self._rewrite(f"  ... {step['title']}  {figures}  {duration(step['seconds'])}")
         elif changed and step["state"] == "done":

@@ -93,7 +93,11 @@ class Followed:
             return problem(self._last["code"], self._last["message"], self._last["remedy"])
         if self._state == "crashed":
             what = "installation" if self.record["kind"] == "install" else "run"
-            return problem(f"{what}-crashed", f"The {what} was ended from outside, without a word.", "Start it again; the environment that was active still is.")
+            return problem(
+                f"{what}-crashed",
+                f"The {what} was ended from outside, without a word.",
+                "Start it again; the environment that was active still is.",
+            )
         return None
 
     def _install(self) -> InstallView:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -62,14 +62,16 @@ def serve_page(operations: Operations, port: int) -> int:
 def why_no_window() -> str | None:
     """Why no window can open here, in one sentence; None when one can."""
     offscreen = os.environ.get("QT_QPA_PLATFORM") == "offscreen"
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or offscreen):
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or offscreen
+    ):
         return "There is no display."
     if importlib.util.find_spec("webview") is None:
         return "The window's web engine is not installed."
     return None
 
 
-def _engine() -> ModuleType:
+def _engine() -> Any:
     # As root the browser engine's sandbox refuses to start; nobody else goes without it.
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         os.environ["QTWEBENGINE_DISABLE_SANDBOX"] = "1"
@@ -89,19 +91,28 @@ def _only_instance(root: Path) -> FileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise AppError("already-open", "Fettle is already open with this folder.", "Use the open window, or close it first. Commands work beside it.") from None
+        raise AppError(
+            "already-open",
+            "Fettle is already open with this folder.",
+            "Use the open window, or close it first. Commands work beside it.",
+        ) from None
     return lock
 
 
 def _require_page() -> None:
     if not (STATIC / "index.html").is_file():
-        raise AppError("page-missing", "The page has not been built into this installation.", "Start Fettle with its launcher, which builds it.")
+        raise AppError(
+            "page-missing",
+            "The page has not been built into this installation.",
+            "Start Fettle with its launcher, which builds it.",
+        )
 
 
 def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
     _require_page()
     while not server.started:
         if not thread.is_alive():
-            raise AppError("server-failed", "The local server could not start.", "Start Fettle again; `fettle doctor` says more.")
+            raise AppError(
+                "server-failed", "The local server could not start.", "Start Fettle again; `fettle doctor` says more."
+            )
         time.sleep(0.01)
-

@@ -21,7 +21,11 @@ def chat_request(operations: Operations, request: ChatRequest) -> tuple[Path, di
     """The interpreter and the request for a run's adapter; raises `AppError` when the run has none."""
     view = operations.get(request.run).view()
     if view.train is None or view.train.adapter is None:
-        raise AppError("adapter-missing", "This run has no adapter to chat with.", "Choose a run that finished, or was stopped and saved.")
+        raise AppError(
+            "adapter-missing",
+            "This run has no adapter to chat with.",
+            "Choose a run that finished, or was stopped and saved.",
+        )
     generation = operations.active_generation()
     return generation.python, {
         "type": "chat",
@@ -116,7 +120,11 @@ class Worker:
 
 def _chat_line(line: dict[str, Any] | None) -> ChatLine:
     if line is None:
-        gone = problem("worker-died", "The worker that answers has ended unexpectedly.", "Ask again; its log is `worker.log` in Fettle's folder.")
+        gone = problem(
+            "worker-died",
+            "The worker that answers has ended unexpectedly.",
+            "Ask again; its log is `worker.log` in Fettle's folder.",
+        )
         return ChatLine(type="failed", problem=gone)
     if line["type"] == "failed":
         return ChatLine(type="failed", problem=problem(line["code"], line["message"], line["remedy"]))

@@ -42,7 +42,9 @@ def _train(folder: Path) -> int:
         except TrainError as error:
             problem = error
         except MemoryError:
-            problem = TrainError("out-of-memory", "The machine ran out of memory.", "Lower the batch size or the longest row.")
+            problem = TrainError(
+                "out-of-memory", "The machine ran out of memory.", "Lower the batch size or the longest row."
+            )
         except Exception as error:  # the last barrier: a run never ends without a final event
             traceback.print_exc()
             problem = _unexpected(error)
@@ -60,13 +62,19 @@ def _run(operation: Operation) -> TrainError | None:
     try:
         spec = RunSpec.model_validate(read_record(operation.folder)["spec"])
     except ValidationError as error:
-        return TrainError("spec-invalid", f"The run's settings are not valid: {error.errors()[0]['msg']}.", "Start the run again from this version.")
+        return TrainError(
+            "spec-invalid",
+            f"The run's settings are not valid: {error.errors()[0]['msg']}.",
+            "Start the run again from this version.",
+        )
     try:
         from trainer.loop import train
     except (ImportError, OSError) as error:  # a broken library raises OSError while it is loaded
         traceback.print_exc()
         return TrainError(
-            "environment-broken", f"The environment cannot load its libraries: {_first_line(error)}", "Roll back, or install the dependencies again."
+            "environment-broken",
+            f"The environment cannot load its libraries: {_first_line(error)}",
+            "Roll back, or install the dependencies again.",
         )
     train(operation, spec)
     return None
@@ -75,7 +83,9 @@ def _run(operation: Operation) -> TrainError | None:
 def _unexpected(error: Exception) -> TrainError:
     if type(error).__name__ == "OutOfMemoryError":
         return TrainError("out-of-memory", "The GPU ran out of memory.", "Lower the batch size or the longest row.")
-    return TrainError("run-failed", f"The run ended unexpectedly: {_first_line(error)}", "The run's log holds the details.")
+    return TrainError(
+        "run-failed", f"The run ended unexpectedly: {_first_line(error)}", "The run's log holds the details."
+    )
 
 
 def _first_line(error: BaseException) -> str:

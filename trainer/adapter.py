@@ -25,6 +25,14 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path) -> Path:
         os.replace(partial, adapter)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise TrainError("disk-full", f"The disk is full; the adapter could not be written to {folder}.", "Free some space and start the run again.") from error
-        raise TrainError("write-failed", f"The adapter could not be written to {folder}: {error.strerror}.", "Check the folder's permissions.") from error
+            raise TrainError(
+                "disk-full",
+                f"The disk is full; the adapter could not be written to {folder}.",
+                "Free some space and start the run again.",
+            ) from error
+        raise TrainError(
+            "write-failed",
+            f"The adapter could not be written to {folder}: {error.strerror}.",
+            "Check the folder's permissions.",
+        ) from error
     return adapter

@@ -26,23 +26,31 @@ class Chat:
     def answer(self, request: dict[str, Any], stopping: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         """Stream `token` lines of the base's answer, then of the tuned model's."""
         self._load(request["model"], request["adapter"])
-        prompt = self._tokenizer.apply_chat_template(request["messages"], tokenize=True, add_generation_prompt=True, return_dict=False)
+        prompt = self._tokenizer.apply_chat_template(
+            request["messages"], tokenize=True, add_generation_prompt=True, return_dict=False
+        )
         for side in ("base", "tuned"):
-            for text in self._stream(side, prompt, int(request["max_new_tokens"]), float(request["temperature"]), stopping):
+            for text in self._stream(
+                side, prompt, int(request["max_new_tokens"]), float(request["temperature"]), stopping
+            ):
                 yield {"type": "token", "side": side, "text": text}
 
     def _load(self, model: str, adapter: str) -> None:
         if self._loaded == (model, adapter):
             return
         if not (Path(adapter) / "adapter_config.json").is_file():
-            raise TrainError("adapter-missing", f"There is no adapter at {adapter}.", "Choose a run that ended with an adapter.")
+            raise TrainError(
+                "adapter-missing", f"There is no adapter at {adapter}.", "Choose a run that ended with an adapter."
+            )
         self._tokenizer = load_tokenizer(Path(model))
         self._model = PeftModel.from_pretrained(load_base(Path(model), torch.float32), adapter).eval()
         if torch.cuda.is_available():
             self._model = self._model.cuda()
         self._loaded = (model, adapter)
 
-    def _stream(self, side: Side, prompt: list[int], most: int, temperature: float, stopping: Callable[[], bool]) -> Iterator[str]:
+    def _stream(
+        self, side: Side, prompt: list[int], most: int, temperature: float, stopping: Callable[[], bool]
+    ) -> Iterator[str]:
         """Pieces of text as they are decoded; the key-value cache makes each step one token."""
         if side == "base":
             with self._model.disable_adapter():

@@ -20,7 +20,11 @@ def choose_device(asked: str) -> tuple[str, str]:
         device = next(name for name, here in there.items() if here)
         return device, f"{device}: the fastest device that this environment's torch can use"
     if not there[asked]:
-        raise TrainError("device-missing", f"This environment's torch cannot use '{asked}' here.", "Choose device `auto`, or install an environment for that device.")
+        raise TrainError(
+            "device-missing",
+            f"This environment's torch cannot use '{asked}' here.",
+            "Choose device `auto`, or install an environment for that device.",
+        )
     return asked, f"{asked}: as asked"
 
 

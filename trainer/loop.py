@@ -50,7 +50,9 @@ def train(operation: Operation, spec: RunSpec) -> None:
     examples = encode(tokenizer, conversations, spec.data.max_length)
     held_out_examples = encode(tokenizer, held_out, spec.data.max_length) if held_out else []
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer: Any = torch.optim.AdamW(trained, lr=spec.optimizer.learning_rate, weight_decay=spec.optimizer.weight_decay)
+    optimizer: Any = torch.optim.AdamW(
+        trained, lr=spec.optimizer.learning_rate, weight_decay=spec.optimizer.weight_decay
+    )
     model, optimizer = accelerator.prepare(model, optimizer)
     run.chosen(device=why_device, precision=why_precision, threads=why_threads)
     run.coverage(trained=sum(p.numel() for p in trained), total=sum(p.numel() for p in model.parameters()))
@@ -82,8 +84,13 @@ def train(operation: Operation, spec: RunSpec) -> None:
         optimizer.step()
         optimizer.zero_grad()
         run.step(
-            step, loss=loss.item(), learning_rate=rate, grad_norm=float(grad_norm),
-            tokens=sum(batch.tokens for batch in micro), scored=scored, memory=memory_in_use(device),
+            step,
+            loss=loss.item(),
+            learning_rate=rate,
+            grad_norm=float(grad_norm),
+            tokens=sum(batch.tokens for batch in micro),
+            scored=scored,
+            memory=memory_in_use(device),
         )
 
     # What remains: the adapter, then the verdict.
@@ -103,7 +110,9 @@ def _loss(accelerator: Accelerator, model: Any, batch: Any) -> torch.Tensor:
     device = accelerator.device
     with accelerator.autocast():
         return model(
-            input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), labels=batch.labels.to(device)
+            input_ids=batch.input_ids.to(device),
+            attention_mask=batch.attention_mask.to(device),
+            labels=batch.labels.to(device),
         ).loss
 
 
@@ -113,12 +122,21 @@ def _held_out(spec: RunSpec) -> list[Conversation]:
         return []
     rows = [row for row in read_conversations(Path(spec.data.held_out)) if row[-1]["role"] == "assistant"]
     if not rows:
-        raise TrainError("data-empty", "No held-out row ends with an answer.", "End each held-out row with the assistant's turn.")
+        raise TrainError(
+            "data-empty", "No held-out row ends with an answer.", "End each held-out row with the assistant's turn."
+        )
     return rows[: spec.evaluation.rows]
 
 
 def _judge(
-    run: report.Report, model: Any, tokenizer: Any, rows: list[Conversation], examples: list[Example], spec: RunSpec, *, tuned: bool
+    run: report.Report,
+    model: Any,
+    tokenizer: Any,
+    rows: list[Conversation],
+    examples: list[Example],
+    spec: RunSpec,
+    *,
+    tuned: bool,
 ) -> Score | None:
     """The held-out score of the tuned model, or of its base with the adapter switched off."""
     if not rows:
@@ -130,5 +148,10 @@ def _judge(
     else:
         with model.disable_adapter():
             score = judge(model, tokenizer, rows, examples, spec.evaluation, run.stopping)
-    run.evaluated("tuned" if tuned else "base", len(rows), dataclasses.replace(score, answers=score.answers[:5]), time.monotonic() - started)
+    run.evaluated(
+        "tuned" if tuned else "base",
+        len(rows),
+        dataclasses.replace(score, answers=score.answers[:5]),
+        time.monotonic() - started,
+    )
     return score

@@ -55,7 +55,9 @@ class Operation:
             self._stream.write("\n")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._stream:
             self._stream.close()
         self._lock.release()

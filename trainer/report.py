@@ -65,10 +65,14 @@ class Report:
         self._steps, self._batches_an_epoch, self._began = steps, batches_an_epoch, time.monotonic()
         self._operation.emit("phase", phase="training", text=f"Training for {steps} steps", steps=steps)
 
-    def step(self, step: int, *, loss: float, learning_rate: float, grad_norm: float, tokens: int, scored: int, memory: int) -> None:
+    def step(
+        self, step: int, *, loss: float, learning_rate: float, grad_norm: float, tokens: int, scored: int, memory: int
+    ) -> None:
         """One optimiser step. Raises `TrainError` when the loss is no longer a number."""
         if not math.isfinite(loss):
-            raise TrainError("loss-not-finite", f"The loss became {loss} at step {step}.", "Lower the learning rate and start again.")
+            raise TrainError(
+                "loss-not-finite", f"The loss became {loss} at step {step}.", "Lower the learning rate and start again."
+            )
         self._tokens, self._scored = self._tokens + tokens, self._scored + scored
         seconds = time.monotonic() - self._began
         self._operation.emit(
@@ -87,7 +91,9 @@ class Report:
             "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=score.answers, seconds=round(seconds, 2)
         )  # fmt: skip
 
-    def finish(self, kind: Literal["done", "stopped"], adapter: Path, base: Score | None = None, tuned: Score | None = None) -> None:
+    def finish(
+        self, kind: Literal["done", "stopped"], adapter: Path, base: Score | None = None, tuned: Score | None = None
+    ) -> None:
         """The last event of a run that was not a failure."""
         self._operation.emit(
             kind,

@@ -39,13 +39,33 @@ def serve() -> int:
                 _say(out, {"id": identity, **answer})
             _say(out, {"id": identity, "type": "done"})
         except TrainError as error:
-            _say(out, {"id": identity, "type": "failed", "code": error.code, "message": error.message, "remedy": error.remedy})
+            _say(
+                out,
+                {
+                    "id": identity,
+                    "type": "failed",
+                    "code": error.code,
+                    "message": error.message,
+                    "remedy": error.remedy,
+                },
+            )
         except (ImportError, OSError) as error:
             traceback.print_exc()
-            _say(out, _failed(identity, "environment-broken", f"The environment cannot load its libraries: {error}", "Roll back, or install the dependencies again."))
+            _say(
+                out,
+                _failed(
+                    identity,
+                    "environment-broken",
+                    f"The environment cannot load its libraries: {error}",
+                    "Roll back, or install the dependencies again.",
+                ),
+            )
         except Exception as error:  # one bad request must not end the worker
             traceback.print_exc()
-            _say(out, _failed(identity, "worker-failed", f"The request failed: {error}", "The app's log holds the details."))
+            _say(
+                out,
+                _failed(identity, "worker-failed", f"The request failed: {error}", "The app's log holds the details."),
+            )
     return 0
 
 
@@ -73,4 +93,3 @@ def _read_requests(requests: queue.Queue[Line | None], stopped: set[str]) -> Non
 def _say(out: IO[str], line: Line) -> None:
     out.write(json.dumps(line, ensure_ascii=False) + "\n")
     out.flush()
-

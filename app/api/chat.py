@@ -13,7 +13,11 @@ from app.worker import chat_request
 router = APIRouter()
 
 
-@router.post("/chat", responses={200: {"model": ChatLine, "description": "One `ChatLine` a line."}}, response_class=StreamingResponse)
+@router.post(
+    "/chat",
+    responses={200: {"model": ChatLine, "description": "One `ChatLine` a line."}},
+    response_class=StreamingResponse,
+)
 async def chat(request: ChatRequest, operations: OperationsDep, worker: WorkerDep) -> StreamingResponse:
     """Stream both answers, one JSON object a line; leaving early stops them."""
     python, asked = chat_request(operations, request)

@@ -18,7 +18,11 @@ def snapshot(hub: HubDep) -> Snapshot:
     return hub.snapshot()
 
 
-@router.get("/events", responses={200: {"model": StreamLine, "description": "One `StreamEvent` a line."}}, response_class=StreamingResponse)
+@router.get(
+    "/events",
+    responses={200: {"model": StreamLine, "description": "One `StreamEvent` a line."}},
+    response_class=StreamingResponse,
+)
 async def events(hub: HubDep) -> StreamingResponse:
     """A snapshot, then whole records as they change, one JSON object a line."""
 

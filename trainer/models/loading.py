@@ -39,16 +39,26 @@ def load_base(folder: Path, dtype: torch.dtype) -> Any:
 def with_lora(model: Any, lora: Lora) -> PeftModel:
     """The model with a fresh adapter on the named layers; raises `TrainError` when none is reached."""
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules, task_type="CAUSAL_LM"
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
     )
     try:
         return get_peft_model(model, config)
     except (ValueError, re.error) as error:
         raise TrainError(
-            "lora-targets", f"No layer can be adapted with target_modules {lora.target_modules!r}.", "Use `all-linear`, or mend the expression."
+            "lora-targets",
+            f"No layer can be adapted with target_modules {lora.target_modules!r}.",
+            "Use `all-linear`, or mend the expression.",
         ) from error
 
 
 def _unloadable(folder: Path, what: str, error: Exception) -> TrainError:
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    return TrainError("model-invalid", f"The {what} in {folder} cannot be loaded: {reason}", "Check that the folder is complete, or fetch it again.")
+    return TrainError(
+        "model-invalid",
+        f"The {what} in {folder} cannot be loaded: {reason}",
+        "Check that the folder is complete, or fetch it again.",
+    )

@@ -182,7 +182,10 @@ def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, tokens
         smooth = loss.item() if step == 0 else 0.98 * smooth + 0.02 * loss.item()
         if step % 100 == 0:
             speed = (step + 1) * BATCH * ROW / (time.monotonic() - started)
-            print(json.dumps({"step": step, "of": steps, "loss": round(smooth, 4), "tokens_per_second": round(speed)}), flush=True)
+            print(
+                json.dumps({"step": step, "of": steps, "loss": round(smooth, 4), "tokens_per_second": round(speed)}),
+                flush=True,
+            )
         if step % 2000 == 1999:
             model.save_pretrained(output)
     model.save_pretrained(output)

@@ -59,7 +59,9 @@ def _repeat(rng: random.Random) -> Turns:
 
 def _lookup(rng: random.Random) -> Turns:
     """Several keys with values, then a few questions about single keys."""
-    keys = list(dict.fromkeys(name(rng, POOL) if rng.random() < 0.5 else word(rng, POOL) for _ in range(rng.randint(2, 5))))
+    keys = list(
+        dict.fromkeys(name(rng, POOL) if rng.random() < 0.5 else word(rng, POOL) for _ in range(rng.randint(2, 5)))
+    )
     what = rng.choice(["number", "code", "friend", "thing", "word"])
     make: dict[str, Callable[[], str]] = {
         "number": lambda: number(rng, POOL, rng.randint(2, 6)),
@@ -81,29 +83,60 @@ def _lookup(rng: random.Random) -> Turns:
 # Each scene: sentences with slots, in random order. Slots: name, number, item, place, day, time, code.
 _SCENES: list[tuple[list[str], dict[str, list[str]]]] = [
     (
-        ["I am {name}.", "This is {name}.", "{name} speaking.", "My name is {name}.", "Best wishes, {name}", "Hello, {name} here."],
+        [
+            "I am {name}.",
+            "This is {name}.",
+            "{name} speaking.",
+            "My name is {name}.",
+            "Best wishes, {name}",
+            "Hello, {name} here.",
+        ],
         {"name": ["Who wrote this?", "What is the name?", "Who is speaking?"]},
     ),
     (
         [
-            "Our table is number {number}.", "We wait at gate {number}.", "I live in room {number}.", "The bus is line {number}.",
-            "My card says {number}.", "I paid {number} coins.", "Look at page {number}.", "The reference is {number}.", "It is locker {number}.",
+            "Our table is number {number}.",
+            "We wait at gate {number}.",
+            "I live in room {number}.",
+            "The bus is line {number}.",
+            "My card says {number}.",
+            "I paid {number} coins.",
+            "Look at page {number}.",
+            "The reference is {number}.",
+            "It is locker {number}.",
         ],
         {"number": ["What is the number?", "Which number is it?", "Give the number."]},
     ),
     (
         [
-            "I brought a {item}.", "We found your {item} here.", "I like the {item} a lot.", "Please send the {item}.",
-            "The {item} is for my sister.", "I would like to borrow a {item}.", "She painted the {item}.",
+            "I brought a {item}.",
+            "We found your {item} here.",
+            "I like the {item} a lot.",
+            "Please send the {item}.",
+            "The {item} is for my sister.",
+            "I would like to borrow a {item}.",
+            "She painted the {item}.",
         ],
         {"item": ["Which thing is meant?", "What is it about?", "Name the thing."]},
     ),
     (
-        ["We meet in {place}.", "The train goes to {place}.", "I come from {place}.", "It rains in {place}.", "They sell it in {place}."],
+        [
+            "We meet in {place}.",
+            "The train goes to {place}.",
+            "I come from {place}.",
+            "It rains in {place}.",
+            "They sell it in {place}.",
+        ],
         {"place": ["Which place is it?", "Where?", "Name the place."]},
     ),
     (
-        ["It happens on {day}.", "See you on {day}.", "I left on {day}.", "Come by on {day}.", "The shop opens on {day}."],
+        [
+            "It happens on {day}.",
+            "See you on {day}.",
+            "I left on {day}.",
+            "Come by on {day}.",
+            "The shop opens on {day}.",
+        ],
         {"day": ["Which day?", "When?", "Name the day."]},
     ),
     (
@@ -115,7 +148,16 @@ _SCENES: list[tuple[list[str], dict[str, list[str]]]] = [
         {"code": ["What is the code?", "Give the code.", "Which code is it?"]},
     ),
 ]
-_FILLERS = ["Thank you.", "It is warm today.", "The garden is quiet.", "I hope you are well.", "We had soup.", "Please answer soon.", "Good day!", "The cat sleeps."]
+_FILLERS = [
+    "Thank you.",
+    "It is warm today.",
+    "The garden is quiet.",
+    "I hope you are well.",
+    "We had soup.",
+    "Please answer soon.",
+    "Good day!",
+    "The cat sleeps.",
+]
 
 
 def _slot(rng: random.Random, slot: str) -> str:
@@ -169,12 +211,24 @@ def _find_many(rng: random.Random) -> Turns:
         return [(f"{text}\nGive {', '.join(slots)} with '{separator}' between.", answer)]
     if kind == 1:
         mark = rng.choice([": ", " = ", " - ", " is "])
-        return [(f"{text}\nForm:\n" + "\n".join(f"{s}{mark}_" for s in slots), "\n".join(f"{s}{mark}{values[s]}" for s in slots))]
+        return [
+            (
+                f"{text}\nForm:\n" + "\n".join(f"{s}{mark}_" for s in slots),
+                "\n".join(f"{s}{mark}{values[s]}" for s in slots),
+            )
+        ]
     if kind == 2:
         left, right = rng.choice(_WRAPPERS)
-        return [(f"{text}\nGive {', '.join(slots)} in {left}{right}.", " ".join(left + values[slot] + right for slot in slots))]
+        return [
+            (
+                f"{text}\nGive {', '.join(slots)} in {left}{right}.",
+                " ".join(left + values[slot] + right for slot in slots),
+            )
+        ]
     if kind == 3:
-        left, right = rng.choice([pair for pair in _WRAPPERS if pair[0] != '"'])  # quoted labels would be half a JSON record
+        left, right = rng.choice(
+            [pair for pair in _WRAPPERS if pair[0] != '"']
+        )  # quoted labels would be half a JSON record
         answer = ", ".join(f"{left}{slot}{right}: {values[slot]}" for slot in slots)
         return [(f"{text}\nGive {', '.join(slots)} with labels in {left}{right}.", answer)]
     answer = " and ".join(f"the {slot} is {values[slot]}" for slot in slots)
