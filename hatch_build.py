@@ -99,8 +99,15 @@ def _run(command: list[str], folder: Path, program: str) -> None:
     # npm's scripts look for `node` on the path, so the one beside the chosen npm comes first.
     path = os.pathsep.join([str(Path(program).parent), os.environ.get("PATH", "")])
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode != 0:
         print(done.stdout, file=sys.stderr)
-        raise SystemExit(f"The page could not be built: '{' '.join(command)}' failed in {folder} (its output is above).")
+        raise SystemExit(
+            f"The page could not be built: '{' '.join(command)}' failed in {folder} (its output is above)."
+        )

@@ -1,0 +1,74 @@
+"""One page a test, in a browser or in the window, on a home folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, Playwright, sync_playwright
+from targets import browser_page, window_page
+
+RESULTS = Path(__file__).parents[2] / "test-results" / "e2e"
+TARGETS = {"browser": browser_page, "window": window_page}
+
+
+@dataclass
+class Opened:
+    """The open page, the home folder behind it, and what went wrong inside the page."""
+
+    page: Page
+    home: Path
+    pictures: Path
+    errors: list[str] = field(default_factory=list)
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot for people to look at."""
+        number = len(list(self.pictures.glob("*.png"))) + 1
+        self.page.screenshot(path=self.pictures / f"{number:02}-{name}.png")
+
+    def listen(self) -> None:
+        """Collect what the page itself complains about, a blocked style or script included."""
+
+        def heard(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                self.errors.append(message.text)
+
+        self.page.on("console", heard)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One package cache for both targets: the first downloads, the second proves that the cache is enough."""
+    return tmp_path_factory.mktemp("package-cache")
+
+
+@pytest.fixture(params=TARGETS)
+def opened(
+    request: pytest.FixtureRequest,
+    playwright: Playwright,
+    tmp_path: Path,
+    package_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Opened]:
+    monkeypatch.setenv("UV_CACHE_DIR", str(package_cache))
+    pictures = RESULTS / request.param
+    pictures.mkdir(parents=True, exist_ok=True)
+    for old in pictures.glob("*.png"):
+        old.unlink()
+    home = tmp_path / "home"
+    with TARGETS[request.param](playwright, home, pictures / "output.txt") as page:
+        opened = Opened(page, home, pictures)
+        opened.listen()
+        try:
+            yield opened
+        finally:
+            opened.picture("last")
