@@ -52,12 +52,7 @@ def _spec(
     """The specification from a file, the options and `--set`, in that order; raises `AppError` for what is not one."""
     tree: dict[str, Any] = {}
     if spec_file:
-        try:
-            tree = yaml.safe_load(spec_file.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise AppError(
-                "spec-unreadable", f"{spec_file} cannot be read as YAML: {error}", "Correct the file."
-            ) from error
+        tree = _read_yaml(spec_file)
     try:
         spec = RunSpec.model_validate(tree)
         named = {"model": model, "data.train": data, "data.held_out": held_out}
@@ -78,6 +73,19 @@ def _spec(
             "spec-incomplete", "A run needs a model and data.", "Add --model and --data, or name a specification file."
         )
     return spec
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise AppError("spec-unreadable", f"{path}, line {line}: {error.problem}.", "Correct the file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise AppError("spec-unreadable", f"{path} cannot be read: {error}.", "Name a YAML file.") from error
+    if not isinstance(tree, dict):
+        raise AppError("spec-unreadable", f"{path} is not a specification.", "Write settings as `key: value`.")
+    return tree
 
 
 @runs.command("list")

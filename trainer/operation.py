@@ -28,6 +28,7 @@ EventType = Literal[
 Request = Literal["stop"]
 State = Literal["starting", "running", "done", "stopped", "failed", "crashed"]
 FINAL: tuple[EventType, ...] = ("done", "stopped", "failed")
+LOCK_SECONDS = 10.0
 STARTING_SECONDS = 60.0  # how long a fresh folder without a live process is believed to be starting
 Event = dict[str, Any]
 
@@ -46,7 +47,7 @@ class Operation:
         self._stream: IO[str] | None = None
 
     def __enter__(self) -> Operation:
-        self._lock.acquire(timeout=10)  # a reader that asks "alive?" holds it for an instant
+        self._lock.acquire(timeout=LOCK_SECONDS)  # a reader that asks "alive?" holds it for an instant
         path = self.folder / EVENTS
         torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self._sequence = max((event["seq"] for event in read_events(self.folder)), default=0)
