@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Fettle
+from product import Fettle
 
 from trainer.operation import read_events
 from trainer.starter import skills
