@@ -44,16 +44,11 @@ class StepRunner:
 
     def _sizes_of(self, install: StepInstall) -> dict[str, int | None]:
         unknown = WheelSize(None, None)
-        return {
-            package.name: self.sizes.get(package.name, unknown).unpacked
-            for package in install.packages
-        }
+        return {package.name: self.sizes.get(package.name, unknown).unpacked for package in install.packages}
 
     def _waiting(self, install: StepInstall) -> StepProgress:
         step = install.step
-        packages = tuple(
-            f"{package.name}=={package.version}" for package in install.packages
-        )
+        packages = tuple(f"{package.name}=={package.version}" for package in install.packages)
         known = [size for size in self._sizes_of(install).values() if size is not None]
         total = sum(known) if len(known) == len(packages) else None
         if not step.requirements:
@@ -113,9 +108,7 @@ class StepRunner:
         )
 
     def _probe(self, install: StepInstall, watch: StepWatch) -> list[Check]:
-        names = probes_for(
-            list(verify.installed(self.folder / "env")), install.step.probe
-        )
+        names = probes_for(list(verify.installed(self.folder / "env")), install.step.probe)
         return probe(
             self.python,
             names,
@@ -124,9 +117,7 @@ class StepRunner:
             on_tick=watch.tick,
         )
 
-    def _failed(
-        self, install: StepInstall, watch: StepWatch, error: EnvError
-    ) -> StepProgress:
+    def _failed(self, install: StepInstall, watch: StepWatch, error: EnvError) -> StepProgress:
         failed = watch.end("failed", reason=error.message)
         if not install.step.optional:
             raise error

@@ -131,9 +131,7 @@ def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
         date=reader.text(top, "date", "the catalog"),
         python=reader.texts(top, "python", "the catalog", r"3\.\d+"),
         holds=tuple(reader.hold(item) for item in reader.records(top, "holds")),
-        torch_indexes=tuple(
-            reader.index(item) for item in reader.records(top, "torch_indexes")
-        ),
+        torch_indexes=tuple(reader.index(item) for item in reader.records(top, "torch_indexes")),
         steps=tuple(reader.step(item) for item in reader.records(top, "steps")),
     )
     _check_whole(catalog, file)
@@ -198,14 +196,10 @@ class _Reader:
             raise self.refuse(f"{key} is not a list of tables")
         return value
 
-    def text(
-        self, data: dict[str, Any], key: str, where: str, pattern: str = r"(?s).+"
-    ) -> str:
+    def text(self, data: dict[str, Any], key: str, where: str, pattern: str = r"(?s).+") -> str:
         value = data.get(key)
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise self.refuse(
-                f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}"
-            )
+            raise self.refuse(f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}")
         return value
 
     def optional_text(self, data: dict[str, Any], key: str, where: str) -> str | None:
@@ -217,24 +211,16 @@ class _Reader:
             raise self.refuse(f"{where}: {key} is not true or false")
         return value
 
-    def texts(
-        self, data: dict[str, Any], key: str, where: str, pattern: str
-    ) -> tuple[str, ...]:
+    def texts(self, data: dict[str, Any], key: str, where: str, pattern: str) -> tuple[str, ...]:
         value = data.get(key)
         if not isinstance(value, list) or not all(
             isinstance(item, str) and re.fullmatch(pattern, item) for item in value
         ):
-            raise self.refuse(
-                f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}"
-            )
+            raise self.refuse(f"{where}: {key} is {'missing' if value is None else f'not valid: {value!r}'}")
         return tuple(value)
 
-    def some_of(
-        self, data: dict[str, Any], key: str, where: str, allowed: tuple[str, ...]
-    ) -> tuple[str, ...]:
-        return (
-            self.texts(data, key, where, "|".join(allowed)) if key in data else allowed
-        )
+    def some_of(self, data: dict[str, Any], key: str, where: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+        return self.texts(data, key, where, "|".join(allowed)) if key in data else allowed
 
     def hold(self, data: Any) -> Hold:
         item = self.record(data, "a hold", {"requirement", "reason"})
@@ -250,9 +236,7 @@ class _Reader:
             url=self.text(item, "url", where, r"https?://\S+"),
             local=self.text(item, "local", where, r"\+[a-z0-9.]+"),
             accelerator=self.text(item, "accelerator", where, "|".join(_ACCELERATORS)),
-            default_on=self.some_of(item, "default_on", where, _PLATFORMS)
-            if "default_on" in item
-            else (),
+            default_on=self.some_of(item, "default_on", where, _PLATFORMS) if "default_on" in item else (),
             **{
                 key: self.optional_text(item, key, where)
                 for key in ("linux_driver", "windows_driver", "sm_min", "sm_max")
@@ -262,9 +246,7 @@ class _Reader:
     def step(self, data: Any) -> Step:
         item = self.record(data, "a step", set(Step.__dataclass_fields__))
         where = f"step {item.get('id')!r}"
-        packages = tuple(
-            self.package(each, where) for each in self.records(item, "packages")
-        )
+        packages = tuple(self.package(each, where) for each in self.records(item, "packages"))
         if not packages:
             raise self.refuse(f"{where} has no packages")
         return Step(
@@ -277,17 +259,13 @@ class _Reader:
         )
 
     def package(self, data: Any, step: str) -> Package:
-        item = self.record(
-            data, f"a package of {step}", set(Package.__dataclass_fields__)
-        )
+        item = self.record(data, f"a package of {step}", set(Package.__dataclass_fields__))
         where = f"{step}, package {item.get('name')!r}"
         package = Package(
             name=self.text(item, "name", where, _NAME.pattern),
             version=self.text(item, "version", where, _VERSION.pattern),
             platforms=self.some_of(item, "platforms", where, _PLATFORMS),
-            architectures=self.texts(item, "architectures", where, r"\w+")
-            if "architectures" in item
-            else (),
+            architectures=self.texts(item, "architectures", where, r"\w+") if "architectures" in item else (),
             accelerators=self.some_of(item, "accelerators", where, _ACCELERATORS),
             build=self.text(item, "build", where, "torch") if "build" in item else None,
             optional=self.flag(item, "optional", where),
@@ -295,7 +273,5 @@ class _Reader:
         )
         narrowed = {"platforms", "architectures", "accelerators"} & set(item)
         if (narrowed or package.optional) and not package.left_out:
-            raise self.refuse(
-                f"{where}: left_out must say why it is not for every machine"
-            )
+            raise self.refuse(f"{where}: left_out must say why it is not for every machine")
         return package

@@ -73,7 +73,7 @@ def run(
         errors="replace",
         start_new_session=os.name == "posix",
         # Safe beside threads: the function makes two system calls and imports nothing.
-        preexec_fn=_dies_with_parent(),  # noqa: PLW1509
+        preexec_fn=_dies_with_parent(),
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
     lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
@@ -85,23 +85,17 @@ def run(
         reader.start()
     kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
     try:
-        ended = _follow(
-            process, readers, lines, kept, on_line, on_tick, cancelled, timeout
-        )
+        ended = _follow(process, readers, lines, kept, on_line, on_tick, cancelled, timeout)
     finally:
         # Also on an exception in a callback: nothing that we started outlives this call.
         kill_group(process)
         for reader in readers:
             reader.join(timeout=5)
     _drain(lines, kept, on_line)
-    return Finished(
-        process.returncode, "".join(kept["stdout"]), "".join(kept["stderr"]), ended
-    )
+    return Finished(process.returncode, "".join(kept["stdout"]), "".join(kept["stderr"]), ended)
 
 
-def _read(
-    name: str, stream: IO[str] | None, lines: queue.SimpleQueue[tuple[str, str]]
-) -> None:
+def _read(name: str, stream: IO[str] | None, lines: queue.SimpleQueue[tuple[str, str]]) -> None:
     assert stream is not None
     with stream:
         for line in stream:

@@ -15,9 +15,7 @@ from env_manager.wheels import WheelSize
 _RESERVE_BYTES = 256 * 1024**2
 
 
-def bytes_needed(
-    envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]
-) -> int:
+def bytes_needed(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> int:
     """Bytes the installation will take: what is not cached yet, twice if cache and environments lie apart."""
     here = _cached(cache)
     new = everything = 0
@@ -30,9 +28,7 @@ def bytes_needed(
     return (new if _one_volume(envs, cache) else new + everything) + _RESERVE_BYTES
 
 
-def require_space(
-    envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]
-) -> None:
+def require_space(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> None:
     """Raise `disk-full` before anything is written if the installation cannot fit."""
     needed = bytes_needed(envs, cache, lock, sizes)
     free = shutil.disk_usage(envs).free

@@ -85,7 +85,7 @@ _UV_SYMPTOMS = (
     _Symptom(
         r"unsupported content.type|failed to parse.*(html|simple|json)|invalid html|"
         r"expected.*(json|html).*content.type|not a valid (zip|wheel)|failed to read.*zip|"
-        r"invalid (local file header|zip)|unexpected end of (zip|file)|end of central directory",
+        r"invalid (local file header|zip)|unexpected end of (zip|file)|end of file before message length|end of central directory",
         "index-invalid",
         "The package index answered with something that is not a package or a package list.",
         "Open the index in a browser: a login page or a proxy may answer in its place. Then try again.",
@@ -110,7 +110,13 @@ _UV_SYMPTOMS = (
         "Install Python 3.11 (for example from your system's package manager), then try again.",
     ),
     _Symptom(
-        r"no solution found|unsatisfiable|was not found in the (package registry|provided)|no matching",
+        r"there (is|are) no versions? of|was not found in the (package registry|provided)",
+        "package-missing",
+        "The configured package index does not offer a package or version that is planned.",
+        "Check the version if you asked for one, and the index: behind a login page it looks empty.",
+    ),
+    _Symptom(
+        r"no solution found|unsatisfiable|no matching",
         "resolve-impossible",
         "The planned package versions cannot be installed together from the configured indexes.",
         "Undo the version overrides if you gave any; otherwise check that the configured index is complete.",
@@ -143,16 +149,8 @@ def from_uv(output: str, returncode: int) -> UvFailed:
 def _detail(output: str) -> str:
     """The line of uv's error that says most: the innermost cause, else the error line, cut to one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    causes = [
-        line.split(":", 1)[1].strip()
-        for line in lines
-        if re.match(r"(?i)(cause|caused by):", line)
-    ]
-    errors = [
-        line.split(":", 1)[1].strip()
-        for line in lines
-        if line.lower().startswith("error:")
-    ]
+    causes = [line.split(":", 1)[1].strip() for line in lines if re.match(r"(?i)(cause|caused by):", line)]
+    errors = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("error:")]
     chosen = (causes or errors or lines or [""])[-1 if causes else 0]
     return chosen if len(chosen) <= 300 else chosen[:297] + "..."
 

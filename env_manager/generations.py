@@ -87,9 +87,7 @@ class Generation:
                     f"Environment {folder.name} was made by a newer version of Fettle.",
                     "Update Fettle, or use another environment.",
                 )
-            fields = {
-                name: data[name] for name in data if name in cls.__dataclass_fields__
-            }
+            fields = {name: data[name] for name in data if name in cls.__dataclass_fields__}
             for name in ("steps", "checks", "probes"):
                 fields[name] = tuple(fields.get(name, ()))
             return cls(**fields, folder=folder)
@@ -293,9 +291,7 @@ class Store:
             try:
                 shutil.rmtree(folder)
             except OSError as error:
-                raise from_os(
-                    error, "remove what an interrupted installation left"
-                ) from error
+                raise from_os(error, "remove what an interrupted installation left") from error
             removed.append(folder.name)
         for file in self.envs.glob(".active-*"):
             file.unlink(missing_ok=True)
@@ -322,9 +318,7 @@ class Store:
                 good.append(Generation.load(folder))
             except EnvError as error:
                 problems.append(error)
-        return Status(
-            active, previous, tuple(_by_age(good)), tuple(problems), self.installing()
-        )
+        return Status(active, previous, tuple(_by_age(good)), tuple(problems), self.installing())
 
     def _folders(self) -> Iterator[Path]:
         if self.envs.is_dir():
@@ -338,15 +332,9 @@ class Store:
 
 
 def _by_age(generations: list[Generation]) -> list[Generation]:
-    return sorted(
-        generations, key=lambda generation: (generation.created, generation.id)
-    )
+    return sorted(generations, key=lambda generation: (generation.created, generation.id))
 
 
 def _plain(id: str) -> bool:
     # An id comes from outside: it must name a folder here and nothing else.
-    return (
-        bool(id)
-        and id[0] not in ".-"
-        and all(each.isalnum() or each in "-_." for each in id)
-    )
+    return bool(id) and id[0] not in ".-" and all(each.isalnum() or each in "-_." for each in id)

@@ -143,17 +143,13 @@ def nvidia_problem(query: CommandResult) -> str | None:
 def detect_nvidia(run: Runner) -> Nvidia:
     """Ask nvidia-smi for driver, CUDA version and GPUs."""
     fields = "name,compute_cap,memory.total,driver_version"
-    query = run(
-        ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    )
+    query = run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
     problem = nvidia_problem(query)
     if query.problem or problem:
         return Nvidia(problem=problem)
     gpus, driver = parse_gpu_query(query.output)
     if not gpus:
-        return Nvidia(
-            problem="nvidia-smi answered in a form that Fettle does not know."
-        )
+        return Nvidia(problem="nvidia-smi answered in a form that Fettle does not know.")
     return Nvidia(driver, parse_cuda_version(run(["nvidia-smi"]).output), gpus)
 
 
@@ -163,12 +159,8 @@ def parse_rocminfo(output: str) -> tuple[Gpu, ...]:
     for agent in re.split(r"\*{3,}\s*\n\s*Agent \d+", output)[1:]:
         name = re.search(r"^\s*Name:\s*(gfx[0-9a-f]+)\s*$", agent, re.MULTILINE)
         if name:
-            market = re.search(
-                r"^\s*Marketing Name:\s*(\S.*?)\s*$", agent, re.MULTILINE
-            )
-            found.append(
-                Gpu(market.group(1) if market else name.group(1), name.group(1), None)
-            )
+            market = re.search(r"^\s*Marketing Name:\s*(\S.*?)\s*$", agent, re.MULTILINE)
+            found.append(Gpu(market.group(1) if market else name.group(1), name.group(1), None))
     return tuple(found)
 
 
@@ -210,9 +202,7 @@ def _os_version(system: str) -> str:
         return platform.mac_ver()[0]
     if system == "linux":
         try:
-            return platform.freedesktop_os_release().get(
-                "PRETTY_NAME", platform.release()
-            )
+            return platform.freedesktop_os_release().get("PRETTY_NAME", platform.release())
         except OSError:
             return platform.release()
     return platform.version()

@@ -31,6 +31,7 @@ from env_manager.resolve import (
     choose_wheels,
     index_arguments,
     is_unreachable,
+    optional_culprits,
     resolve,
     split_by_step,
 )
@@ -63,9 +64,7 @@ def install(
         catalog = catalog or load_catalog()
         build = Build.begin(store, report, cancelled)
         try:
-            generation = _build(
-                build, hardware, catalog, dict(overrides or {}), allow_large, name
-            )
+            generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
             return generation
@@ -96,9 +95,7 @@ def _build(
     build.check_disk(lock, sizes)
 
     build.phase("install", "Installing, step by step")
-    steps = StepRunner(
-        build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan)
-    )
+    steps = StepRunner(build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan))
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
@@ -145,9 +142,7 @@ class Build:
     finished: bool = False
 
     @classmethod
-    def begin(
-        cls, store: Store, report: Reporter, cancelled: Callable[[], bool]
-    ) -> Build:
+    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool]) -> Build:
         """Make the build folder; its name marks it as removable until the commit renames it."""
         id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
         folder = store.envs / f"{BUILD_PREFIX}{id}"
@@ -162,9 +157,7 @@ class Build:
                 out.write(line + "\n")
             report.log(line)
 
-        return cls(
-            store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled)
-        )
+        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled))
 
     @property
     def env(self) -> Path:
@@ -184,9 +177,7 @@ class Build:
     def make_environment(self, catalog: Catalog) -> Interpreter:
         """Choose a Python and make an empty, relocatable environment on it."""
         self.phase("python", "Choosing a Python and making an empty environment")
-        chosen = choose_interpreter(
-            self.uv, catalog.python, self.store.pythons, self.folder
-        )
+        chosen = choose_interpreter(self.uv, catalog.python, self.store.pythons, self.folder)
         self.uv.log(chosen.reason)
         # Relocatable, because the commit renames the folder above it.
         self.uv.run(
@@ -226,14 +217,20 @@ class Build:
         self.phase("plan", "Deciding what this machine needs")
         plan = make_plan(hardware, catalog, overrides=overrides)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
-        source = find_torch(
-            plan, catalog, self.uv, self.python, self.folder, sizes, allow_large
-        )
+        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
         plan = make_plan(hardware, catalog, source=source, overrides=overrides)
+        self.phase("resolve", "Finding exact versions of all packages")
+        try:
+            lock = resolve(plan, self.uv, self.python, self.folder)
+        except UvFailed as error:
+            without = optional_culprits(plan, error)
+            if not without:
+                raise
+            plan = make_plan(hardware, catalog, source=source, overrides=overrides, without=without)
+            lock = resolve(plan, self.uv, self.python, self.folder)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
-        self.phase("resolve", "Finding exact versions of all packages")
-        return plan, resolve(plan, self.uv, self.python, self.folder)
+        return plan, lock
 
     def measure(self, plan: Plan) -> dict[str, WheelSize]:
         """The size of the wheel of each package in the lock."""
@@ -250,9 +247,7 @@ class Build:
 
     def probes(self, plan: Plan, lock: Lock) -> tuple[str, ...]:
         """What proves this generation: the probes of what is installed."""
-        named = [
-            each for step in plan.steps if step.requirements for each in step.probe
-        ]
+        named = [each for step in plan.steps if step.requirements for each in step.probe]
         return probes_for(list(lock.versions), named)
 
     def prove(self, plan: Plan, lock: Lock) -> list[Check]:
@@ -264,9 +259,7 @@ class Build:
             cancelled=self.cancelled,
             log=self.uv.log,
         )
-        failed = [
-            check for check in checks if not check.ok and check.name not in optional
-        ]
+        failed = [check for check in checks if not check.ok and check.name not in optional]
         if failed:
             raise EnvError(
                 "probe-failed",

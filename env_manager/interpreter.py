@@ -19,9 +19,7 @@ class Interpreter:
     reason: str
 
 
-def choose_interpreter(
-    uv: Uv, versions: Sequence[str], own_folder: Path, cwd: Path
-) -> Interpreter:
+def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: Path) -> Interpreter:
     """The first of `versions` that is on this machine, else the first that uv can fetch into `own_folder`."""
     own = uv.with_environ(UV_PYTHON_INSTALL_DIR=str(own_folder))
     for version in versions:
@@ -29,9 +27,7 @@ def choose_interpreter(
         for finder in (uv, own):
             path = _find(finder, version, cwd)
             if path:
-                return Interpreter(
-                    path, version, f"Python {version} is on this machine."
-                )
+                return Interpreter(path, version, f"Python {version} is on this machine.")
     own.run(["python", "install", versions[0], "--no-bin"], cwd=cwd)
     path = _find(own, versions[0], cwd)
     if path is None:
@@ -40,9 +36,7 @@ def choose_interpreter(
             "No Python 3.10, 3.11 or 3.12 was found, and none could be downloaded.",
             "Install Python 3.11 (for example from your system's package manager), then try again.",
         )
-    return Interpreter(
-        path, versions[0], f"Python {versions[0]} was fetched: none that fits was here."
-    )
+    return Interpreter(path, versions[0], f"Python {versions[0]} was fetched: none that fits was here.")
 
 
 def _find(uv: Uv, version: str, cwd: Path) -> str | None:

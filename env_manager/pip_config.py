@@ -64,9 +64,7 @@ def uv_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     else:
         added["UV_CONFIG_FILE"] = str(own_file)
     options = pip_options(environ)
-    own_text = (
-        own_file.read_text(encoding="utf-8", errors="replace") if own_file else ""
-    )
+    own_text = own_file.read_text(encoding="utf-8", errors="replace") if own_file else ""
     for name, value in _as_uv(options, environ).items():
         if not _set_for_uv(name, added, own_text):
             added.setdefault(name, value)
@@ -95,9 +93,7 @@ def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
         files += _user_files(environ)
     name = "pip.ini" if sys.platform == "win32" else "pip.conf"
     # Fettle runs in a private environment, so the interpreter below it counts as the site too.
-    files += [
-        Path(prefix) / name for prefix in dict.fromkeys((sys.base_prefix, sys.prefix))
-    ]
+    files += [Path(prefix) / name for prefix in dict.fromkeys((sys.base_prefix, sys.prefix))]
     if named:
         files.append(Path(named))
     return [file for file in files if file.is_file()]
@@ -140,9 +136,7 @@ def _global_files(environ: Mapping[str, str]) -> Iterator[Path]:
     elif sys.platform == "darwin":
         yield Path("/Library/Application Support/pip/pip.conf")
     else:
-        for folder in reversed(
-            (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-        ):
+        for folder in reversed((environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")):
             yield Path(folder) / "pip/pip.conf"
         yield Path("/etc/pip.conf")
 
@@ -194,6 +188,12 @@ def _as_uv(options: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, 
         result["UV_FIND_LINKS"] = ",".join(links)
     if options.get("no-index", "").strip().lower() in ("1", "true", "yes", "on"):
         result["UV_NO_INDEX"] = "1"
+    return result | _connection(options, environ)
+
+
+def _connection(options: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """pip's options for how to reach an index; certificate and proxy of the shell win."""
+    result: dict[str, str] = {}
     if options.get("trusted-host"):
         result["UV_INSECURE_HOST"] = " ".join(options["trusted-host"].split())
     if options.get("cert") and not environ.get("SSL_CERT_FILE"):
@@ -217,12 +217,8 @@ def _reachable(addresses: Iterable[str]) -> Iterator[str]:
     # pip passes over a folder that does not exist with a warning, uv stops at it.
     for address in addresses:
         parts = urlsplit(address)
-        if (
-            "://" in address
-            and parts.scheme != "file"
-            or os.path.exists(
-                unquote(parts.path) if parts.scheme == "file" else address
-            )
+        if ("://" in address and parts.scheme != "file") or os.path.exists(
+            unquote(parts.path) if parts.scheme == "file" else address
         ):
             yield address
 
@@ -246,6 +242,4 @@ def _set_for_uv(name: str, added: Mapping[str, str], own_text: str) -> bool:
     names, pattern = _UV_SYNONYMS.get(name, ((name,), None))
     if any(each in added for each in names):
         return True
-    return (
-        pattern is not None and re.search(pattern, own_text, re.MULTILINE) is not None
-    )
+    return pattern is not None and re.search(pattern, own_text, re.MULTILINE) is not None

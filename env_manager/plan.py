@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from env_manager.catalog import Catalog, Hold, Package, Step, TorchIndex, number
 from env_manager.errors import EnvError
 from env_manager.hardware import Hardware
 
+_VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?")
 TorchWhere = Literal["default-index", "configured", "pytorch-index"]
 
 
@@ -19,9 +21,7 @@ class TorchChoice:
 
     build: str  # "cpu", "mps" or the name of a CUDA index
     local: str  # the local version that marks the build, "" where the default index serves it
-    index_url: (
-        str | None
-    )  # PyTorch's own index for it; None where the default index serves it
+    index_url: str | None  # PyTorch's own index for it; None where the default index serves it
     reason: str
 
 
@@ -82,9 +82,7 @@ class Plan:
 def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
     """The build of torch for this machine: the newest CUDA index its driver and oldest GPU allow, else CPU."""
     if hardware.accelerator == "mps":
-        return TorchChoice(
-            "mps", "", None, "Apple silicon: the default build of torch uses its GPU."
-        )
+        return TorchChoice("mps", "", None, "Apple silicon: the default build of torch uses its GPU.")
     if hardware.accelerator == "cuda":
         found = _cuda_index(hardware, catalog)
         if isinstance(found, TorchIndex):
@@ -107,9 +105,7 @@ def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
 
 
 def _cpu_choice(hardware: Hardware, catalog: Catalog, reason: str) -> TorchChoice:
-    index = next(
-        (index for index in catalog.torch_indexes if index.accelerator == "cpu"), None
-    )
+    index = next((index for index in catalog.torch_indexes if index.accelerator == "cpu"), None)
     if index is None or hardware.os in index.default_on:
         return TorchChoice("cpu", "", None, reason)
     return TorchChoice("cpu", index.local, index.url, reason)
@@ -120,14 +116,10 @@ def _cuda_index(hardware: Hardware, catalog: Catalog) -> TorchIndex | str:
     indexes = [index for index in catalog.torch_indexes if index.accelerator == "cuda"]
     known = [gpu for gpu in hardware.gpus if gpu.compute_capability]
     # The oldest GPU decides: a build that lacks its kernels would fail in the middle of a run.
-    oldest = min(
-        known, key=lambda gpu: numbers(gpu.compute_capability or ""), default=None
-    )
+    oldest = min(known, key=lambda gpu: numbers(gpu.compute_capability or ""), default=None)
     too_old_driver = False
     for index in indexes:
-        minimum = (
-            index.windows_driver if hardware.os == "windows" else index.linux_driver
-        )
+        minimum = index.windows_driver if hardware.os == "windows" else index.linux_driver
         if minimum and numbers(hardware.driver or "") < numbers(minimum):
             too_old_driver = True
             continue
@@ -165,9 +157,7 @@ def make_plan(
     for step in catalog.steps:
         requirements: list[str] = []
         for package in step.packages:
-            reason = (without or {}).get(package.name) or _why_not(
-                package, hardware, accelerator, source
-            )
+            reason = (without or {}).get(package.name) or _why_not(package, hardware, accelerator, source)
             if reason:
                 left_out.append(LeftOut(step.id, package.name, reason))
             else:
@@ -188,25 +178,16 @@ def make_plan(
 
 
 def _planned(step: Step, requirements: tuple[str, ...]) -> PlannedStep:
-    return PlannedStep(
-        step.id, step.title, step.why, step.optional, requirements, step.probe
-    )
+    return PlannedStep(step.id, step.title, step.why, step.optional, requirements, step.probe)
 
 
-def _why_not(
-    package: Package, hardware: Hardware, accelerator: str, source: TorchSource | None
-) -> str | None:
+def _why_not(package: Package, hardware: Hardware, accelerator: str, source: TorchSource | None) -> str | None:
     reason = package.left_out or "It is not for this machine."
     if hardware.os not in package.platforms or accelerator not in package.accelerators:
         return reason
     if package.architectures and hardware.arch not in package.architectures:
         return reason
-    if (
-        package.build
-        and package.optional
-        and source is not None
-        and package.name not in source.has
-    ):
+    if package.build and package.optional and source is not None and package.name not in source.has:
         return reason
     return None
 
@@ -225,6 +206,13 @@ def _requirement(
 
 
 def _check_overrides(overrides: Mapping[str, str], catalog: Catalog) -> None:
+    for name, version in overrides.items():
+        if not _VERSION.fullmatch(version):
+            raise EnvError(
+                "override-invalid",
+                f"{version!r} is not a version that can be installed of {name}.",
+                "Give one exact version, for example 0.21.1.",
+            )
     for hold in catalog.holds:
         wanted = overrides.get(hold.name)
         if wanted and numbers(wanted) >= hold.below:

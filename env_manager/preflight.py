@@ -66,14 +66,12 @@ def check_files(generation: Checkable) -> list[Check]:
     if not python.exists():
         evidence = f"{python} is missing or points to a Python that was removed."
         return [Check("interpreter", False, evidence, REMEDY)]
-    damage = verify.against_own_record(
-        generation.env, generation.folder / verify.RECORD_NAME
-    )
+    damage = verify.against_own_record(generation.env, generation.folder / verify.RECORD_NAME)
     files = Check("files", True, "Every recorded file is there with its size.")
     if damage:
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
         files = Check("files", False, f"{damage[0]}{more}.", REMEDY)
-    return [Check("interpreter", True, str(python)), files]
+    return [Check("interpreter", True, f"{python.name} is there."), files]
 
 
 def probe(
@@ -113,8 +111,7 @@ def _run(
     try:
         done = child.run(
             [str(python), "-I", str(PROBE), *names],
-            env=clean_environment()
-            | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+            env=clean_environment() | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
             cwd=python.parent,
             on_line=log,
             on_tick=on_tick,
@@ -148,9 +145,7 @@ def _read(stdout: str) -> tuple[list[Check], str | None]:
             began = row["name"]
         else:
             remedy = None if row["ok"] else REMEDY
-            ended.append(
-                Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"])
-            )
+            ended.append(Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"]))
     return ended, began
 
 

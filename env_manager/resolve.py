@@ -75,16 +75,10 @@ def resolve(plan: Plan, uv: Uv, python: Path, folder: Path) -> Lock:
     wanted = [requirement for step in plan.steps for requirement in step.requirements]
     roots = {requirement.split("==")[0] for requirement in wanted}
     # An override may name a package that no step lists; it then narrows what the steps pull in.
-    narrowed = [
-        f"{name}=={version}"
-        for name, version in plan.overrides.items()
-        if name not in roots
-    ]
+    narrowed = [f"{name}=={version}" for name, version in plan.overrides.items() if name not in roots]
     (folder / "requirements.in").write_text("\n".join(wanted) + "\n", encoding="utf-8")
     constraints = [hold.requirement for hold in plan.holds] + narrowed
-    (folder / "constraints.txt").write_text(
-        "\n".join(constraints) + "\n", encoding="utf-8"
-    )
+    (folder / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
     uv.run(
         ["pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
         + [
@@ -142,9 +136,7 @@ def refuse_drift(plan: Plan, lock: Lock, narrowed: Iterable[str] = ()) -> None:
     for requirement in (each for step in plan.steps for each in step.requirements):
         name, _, version = requirement.partition("==")
         if versions.get(name) != version:
-            raise _drifted(
-                f"{name} {version} was planned but the lock has {versions.get(name, 'none')}"
-            )
+            raise _drifted(f"{name} {version} was planned but the lock has {versions.get(name, 'none')}")
     for requirement in narrowed:
         name = requirement.split("==")[0]
         if name not in versions:
@@ -156,9 +148,7 @@ def refuse_drift(plan: Plan, lock: Lock, narrowed: Iterable[str] = ()) -> None:
     for hold in plan.holds:
         found = versions.get(hold.name)
         if found and numbers(found) >= hold.below:
-            raise _drifted(
-                f"{hold.requirement} is held but the lock has {hold.name} {found}"
-            )
+            raise _drifted(f"{hold.requirement} is held but the lock has {hold.name} {found}")
     unhashed = [package.name for package in lock.packages if not package.hashes]
     if unhashed:
         raise _drifted(f"{unhashed[0]} has no hash")
@@ -239,12 +229,7 @@ def _generality(address: str) -> int:
     if len(tags) < 3:
         return 9
     python, abi, platform = tags
-    return (
-        3 * (platform == "any")
-        + 2 * (abi == "none")
-        + (abi == "abi3")
-        + (python.startswith("py"))
-    )
+    return 3 * (platform == "any") + 2 * (abi == "none") + (abi == "abi3") + (python.startswith("py"))
 
 
 class WheelSizes:
@@ -263,19 +248,12 @@ class WheelSizes:
     def of(self, urls: Iterable[str], uv: Uv) -> dict[str, WheelSize]:
         """The size of each wheel, asking the index only for those not seen before."""
         wanted = set(urls)
-        new = {
-            url
-            for url in wanted - set(self.known)
-            if not (uv.offline and url.startswith("http"))
-        }
+        new = {url for url in wanted - set(self.known) if not (uv.offline and url.startswith("http"))}
         for url, size in measure(sorted(new), uv.environ, uv.cancelled).items():
             if size.unpacked is not None:
                 self.known[url] = size
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        rows = {
-            url: [size.packed, size.unpacked]
-            for url, size in sorted(self.known.items())
-        }
+        rows = {url: [size.packed, size.unpacked] for url, size in sorted(self.known.items())}
         self.file.write_text(json.dumps(rows), encoding="utf-8")
         return {url: self.known.get(url, WheelSize(None, None)) for url in wanted}
 
@@ -283,3 +261,21 @@ class WheelSizes:
 def is_unreachable(error: UvFailed) -> bool:
     """Whether an answer may still come from the cache."""
     return error.code in ("index-unreachable", "index-invalid")
+
+
+def is_impossible(error: UvFailed) -> bool:
+    """Whether the index answered, and what was asked for cannot be had from it."""
+    return error.code in ("resolve-impossible", "package-missing")
+
+
+def optional_culprits(plan: Plan, error: UvFailed) -> dict[str, str]:
+    """Packages of optional steps that a failed resolve names, with the reason to leave them out."""
+    if not is_impossible(error):
+        return {}
+    words = set(re.findall(r"[A-Za-z0-9][A-Za-z0-9._-]*", error.output))
+    return {
+        name: f"It could not be had: {error.message}"
+        for step in plan.steps
+        for name in step.names
+        if step.optional and name in words and name not in plan.overrides
+    }

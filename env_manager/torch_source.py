@@ -12,6 +12,7 @@ from env_manager.resolve import (
     LOCK_NAME,
     WheelSizes,
     choose_wheels,
+    is_impossible,
     is_unreachable,
     parse_lock,
     resolve,
@@ -36,18 +37,8 @@ def find_torch(
     Raises `torch-build-large` where only a CUDA build of several gigabytes could be had for a
     machine without a usable GPU, unless `allow_large`.
     """
-    built = {
-        package.name
-        for step in catalog.steps
-        for package in step.packages
-        if package.build
-    }
-    wanted = [
-        each
-        for step in plan.steps
-        for each in step.requirements
-        if each.split("==")[0] in built
-    ]
+    built = {package.name for step in catalog.steps for package in step.packages if package.build}
+    wanted = [each for step in plan.steps for each in step.requirements if each.split("==")[0] in built]
     if not wanted:
         return None
     names = tuple(requirement.split("==")[0] for requirement in wanted)
@@ -59,9 +50,7 @@ def find_torch(
         return TorchSource("configured", plan.torch.local, None, found)
     found = search.found(wanted, plan.torch.index_url)
     if names[0] in found:
-        return TorchSource(
-            "pytorch-index", plan.torch.local, plan.torch.index_url, found
-        )
+        return TorchSource("pytorch-index", plan.torch.local, plan.torch.index_url, found)
     if plan.torch.build != "cpu":
         raise _not_found(plan)
     plain = TorchSource("default-index", "", None, names)
@@ -101,17 +90,13 @@ class _Search:
         if index_url:
             arguments += ["--index", index_url, "--index-strategy", "unsafe-best-match"]
             # Where PyTorch's index is out of reach, that should be known soon.
-            uv = uv.with_environ(
-                UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10", UV_HTTP_CONNECT_TIMEOUT="5"
-            )
+            uv = uv.with_environ(UV_HTTP_RETRIES="0", UV_HTTP_TIMEOUT="10", UV_HTTP_CONNECT_TIMEOUT="5")
         try:
             uv.run(arguments, cwd=self.folder)
         except InstallStopped:
             raise
         except UvFailed as error:
-            if error.code == "resolve-impossible" or (
-                index_url and is_unreachable(error)
-            ):
+            if is_impossible(error) or (index_url and is_unreachable(error)):
                 return False
             raise
         return True
@@ -141,9 +126,7 @@ def _refuse_if_large(
     measured = sizes.of(chosen.values(), uv)
     of_gpu = [
         package.name
-        for package in parse_lock(
-            (attempt / LOCK_NAME).read_text(encoding="utf-8")
-        ).packages
+        for package in parse_lock((attempt / LOCK_NAME).read_text(encoding="utf-8")).packages
         if package.name.startswith(("nvidia-", "cuda-", "triton"))
     ]
     packed = {name: measured[url].packed or 0 for name, url in chosen.items()}

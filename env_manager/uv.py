@@ -86,9 +86,7 @@ class Uv:
     offline: bool = False
 
     @classmethod
-    def create(
-        cls, cache: Path, log: Callable[[str], None], cancelled: Callable[[], bool]
-    ) -> Uv:
+    def create(cls, cache: Path, log: Callable[[str], None], cancelled: Callable[[], bool]) -> Uv:
         settings = uv_environment(os.environ)
         own_cache = settings.pop("UV_CACHE_DIR", None)
         offline = bool(settings.pop("UV_OFFLINE", None))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,23 @@ def installed(env: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for info in sorted(site_packages(env).glob("*.dist-info")):
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-        found[name.lower().replace("_", "-").replace(".", "-")] = version
+        found[_normal(name)] = version
     return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def package_bytes(env: Path, names: Collection[str]) -> int:
+    """Bytes on disk of the files that the RECORDs of these packages name."""
+    site = site_packages(env)
+    total = 0
+    for info in sorted(site.glob("*.dist-info")):
+        if _normal(info.name.removesuffix(".dist-info").rpartition("-")[0]) in names:
+            for path, _ in _record_rows(info / "RECORD"):
+                total += (site / path).stat().st_size
+    return total
 
 
 def against_records(env: Path) -> list[Damage]:

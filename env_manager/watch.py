@@ -45,41 +45,26 @@ class StepWatch:
             done = min(done, self.progress.bytes_total)
         self._publish(replace(self.progress, bytes_done=done))
 
-    def end(
-        self, state: StepState, *, probe: str | None = None, reason: str | None = None
-    ) -> StepProgress:
+    def end(self, state: StepState, *, probe: str | None = None, reason: str | None = None) -> StepProgress:
         """Report the end of the step."""
         done = self.progress.bytes_done
         if state == "done":
-            # uv ended well, so all of it is there; a size that nobody told is taken from the disk.
-            done = (
-                self.progress.bytes_total
-                if self.progress.bytes_total is not None
-                else self._arrived()
-            )
-        self._publish(
-            replace(
-                self.progress, state=state, bytes_done=done, probe=probe, reason=reason
-            )
-        )
+            # uv ended well, so all of it is there; a size that nobody told is read from the disk.
+            total = self.progress.bytes_total
+            done = verify.package_bytes(self.env, self.sizes) if total is None else total
+        self._publish(replace(self.progress, state=state, bytes_done=done, probe=probe, reason=reason))
         return self.progress
 
     def _publish(self, progress: StepProgress) -> None:
-        self.progress = replace(
-            progress, seconds=round(time.monotonic() - self.started, 2)
-        )
+        self.progress = replace(progress, seconds=round(time.monotonic() - self.started, 2))
         self.report.step(self.progress)
 
     def _unpacked(self) -> int:
         for folder in _archives(self.cache):
             if folder not in self._old and folder not in self._whole:
                 self._whole[folder] = _tree_bytes(folder)
-        growing = (
-            folder for folder in _temporary(self.cache) if folder not in self._old
-        )
-        return sum(self._whole.values()) + sum(
-            _tree_bytes(folder) for folder in growing
-        )
+        growing = (folder for folder in _temporary(self.cache) if folder not in self._old)
+        return sum(self._whole.values()) + sum(_tree_bytes(folder) for folder in growing)
 
     def _arrived(self) -> int:
         there = verify.installed(self.env)
@@ -97,11 +82,7 @@ def _temporary(cache: Path) -> list[str]:
 def _folders(parent: Path, prefix: str) -> list[str]:
     try:
         with os.scandir(parent) as entries:
-            return [
-                entry.path
-                for entry in entries
-                if entry.name.startswith(prefix) and entry.is_dir()
-            ]
+            return [entry.path for entry in entries if entry.name.startswith(prefix) and entry.is_dir()]
     except FileNotFoundError:
         return []
 

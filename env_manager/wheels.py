@@ -64,9 +64,7 @@ def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
         for scheme in ("http", "https")
         if (proxy := environ.get(f"{scheme.upper()}_PROXY") or environ.get("ALL_PROXY"))
     }
-    handlers: list[urllib.request.BaseHandler] = [
-        urllib.request.HTTPSHandler(context=context)
-    ]
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
     if proxies:
         handlers.append(urllib.request.ProxyHandler(proxies))
     return urllib.request.build_opener(*handlers)
@@ -76,11 +74,7 @@ def _measure_one(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
     parts = urlsplit(url)
     try:
         if parts.scheme in ("", "file"):
-            path = (
-                urllib.request.url2pathname(parts.path)
-                if parts.scheme
-                else unquote(url)
-            )
+            path = urllib.request.url2pathname(parts.path) if parts.scheme else unquote(url)
             with zipfile.ZipFile(path) as wheel:
                 unpacked = sum(entry.file_size for entry in wheel.infolist())
             return WheelSize(os.stat(path).st_size, unpacked)
@@ -102,9 +96,7 @@ def _measure_remote(url: str, opener: urllib.request.OpenerDirector) -> WheelSiz
         return WheelSize(total, _unpacked(tail, total))
 
 
-def _read_end(
-    url: str, opener: urllib.request.OpenerDirector, count: int
-) -> tuple[bytes, int]:
+def _read_end(url: str, opener: urllib.request.OpenerDirector, count: int) -> tuple[bytes, int]:
     request = urllib.request.Request(url, headers={"Range": f"bytes=-{count}"})
     with opener.open(request, timeout=_REQUEST_TIMEOUT_SECONDS) as reply:
         if reply.status != 206:
