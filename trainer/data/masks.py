@@ -36,7 +36,9 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], max_length: in
             "The model's tokenizer has no chat template, so it is unknown how a conversation looks to it.",
             "Use an instruction-tuned model, or add a `chat_template.jinja` to the model's folder.",
         )
-    mark = _by_generation_markers if "{% generation %}" in tokenizer.chat_template.replace("{%-", "{%") else _by_prefixes
+    mark = (
+        _by_generation_markers if "{% generation %}" in tokenizer.chat_template.replace("{%-", "{%") else _by_prefixes
+    )
     examples = []
     for conversation in conversations:
         ids, scored = mark(tokenizer, conversation)
@@ -52,7 +54,9 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], max_length: in
 
 
 def _by_generation_markers(tokenizer: Any, conversation: Conversation) -> tuple[list[int], list[bool]]:
-    rendered = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    rendered = tokenizer.apply_chat_template(
+        conversation, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
     return list(rendered["input_ids"]), [bool(mark) for mark in rendered["assistant_masks"]]
 
 
@@ -63,7 +67,9 @@ def _by_prefixes(tokenizer: Any, conversation: Conversation) -> tuple[list[int],
     for turn, message in enumerate(conversation):
         if message["role"] != "assistant":
             continue
-        before = tokenizer.apply_chat_template(conversation[:turn], tokenize=True, return_dict=False, add_generation_prompt=True)
+        before = tokenizer.apply_chat_template(
+            conversation[:turn], tokenize=True, return_dict=False, add_generation_prompt=True
+        )
         until = tokenizer.apply_chat_template(conversation[: turn + 1], tokenize=True, return_dict=False)
         if ids[: len(before)] != before or ids[: len(until)] != until:
             raise TrainError(

@@ -35,7 +35,9 @@ def read_conversations(path: Path) -> list[Conversation]:
     """
     rows = [_conversation(path, line, row) for line, row in _rows(path)]
     if not rows:
-        raise TrainError("data-empty", f"{path.name} holds no rows.", f"Add rows with {FORMATS}, one JSON object a line.")
+        raise TrainError(
+            "data-empty", f"{path.name} holds no rows.", f"Add rows with {FORMATS}, one JSON object a line."
+        )
     return rows
 
 
@@ -59,7 +61,9 @@ def _text(path: Path) -> str:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise _bad_row(path, line, "these bytes are not UTF-8 text.", "Save the file as UTF-8.") from error
     except OSError as error:
-        raise TrainError("data-unreadable", f"{path} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
+        raise TrainError(
+            "data-unreadable", f"{path} cannot be read: {error.strerror}.", "Check the file's permissions."
+        ) from error
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -70,7 +74,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             yield from enumerate(json.loads(text), start=1)
         except ValueError as error:
             line = getattr(error, "lineno", 1)
-            raise _bad_row(path, line, "the JSON array is broken here.", "Mend the JSON, or save one object a line.") from error
+            raise _bad_row(
+                path, line, "the JSON array is broken here.", "Mend the JSON, or save one object a line."
+            ) from error
         return
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
