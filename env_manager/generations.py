@@ -268,9 +268,8 @@ class Store:
             with self.install_lock():
                 return False
         except EnvError as error:
-            if error.code == "install-running":
-                return True
-            raise
+            # Where nothing can be written nobody installs.
+            return error.code == "install-running"
 
     def clean(self) -> tuple[str, ...]:
         """Remove what dead installers left behind; nothing while one is alive. Returns the names removed."""

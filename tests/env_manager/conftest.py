@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from small_index import SmallIndex, fill, small_catalog
+from small_index import CPU_MACHINE, SmallIndex, fill, small_catalog
 
 from env_manager.generations import Generation, Store
-from env_manager.hardware import Hardware
 from env_manager.install import install
 from env_manager.progress import StepProgress
 
@@ -65,21 +64,6 @@ class Bench:
             "hardware": CPU_MACHINE,
         } | options
         return install(self.store, **options)  # type: ignore[arg-type]
-
-
-CPU_MACHINE = Hardware(
-    os="linux",
-    os_version="test",
-    arch="x86_64",
-    cpu="test",
-    cores=2,
-    memory_bytes=8 * 2**30,
-    disk_free_bytes=None,
-    gpus=(),
-    driver=None,
-    cuda=None,
-    accelerator="cpu",
-)
 
 
 @pytest.fixture

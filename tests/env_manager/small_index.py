@@ -15,10 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from env_manager.catalog import Catalog, parse_catalog
+from env_manager.hardware import Hardware
 
 # The interpreter that runs the tests is certainly on this machine.
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
+CPU_MACHINE = Hardware(
+    os="linux",
+    os_version="test",
+    arch="x86_64",
+    cpu="test",
+    cores=2,
+    memory_bytes=8 * 2**30,
+    disk_free_bytes=None,
+    gpus=(),
+    driver=None,
+    cuda=None,
+    accelerator="cpu",
+)
 # As the great indexes say it: a wheel at an address never changes.
 IMMUTABLE = "max-age=365000000, immutable, public"
 

@@ -1,0 +1,8 @@
+"""The fault tests use the same small index as the tests of the environment manager."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "env_manager"))
