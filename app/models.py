@@ -83,3 +83,10 @@ def _absolute(path: str) -> str:
 def recommended_for(model: str) -> dict[str, object]:
     """The settings a known model likes best (by id or path); none for others."""
     return next((dict(known.recommended) for known in models() if model in (known.id, known.path)), {})
+
+
+def title_of(spec: RunSpec) -> str:
+    """What a run without a name of its own is called."""
+    model = next((known.id for known in models() if known.path == spec.model), Path(spec.model).name)
+    data = next((known.id for known in datasets() if known.train == spec.data.train), Path(spec.data.train).name)
+    return f"{model} on {data}"

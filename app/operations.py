@@ -77,7 +77,7 @@ class Operations:
             {
                 "id": identity,
                 "kind": "train",
-                "title": spec.name or f"{Path(spec.model).name} on {Path(spec.data.train).parent.name}",
+                "title": spec.name or models.title_of(spec),
                 "spec": spec.model_dump(mode="json"),
                 "spec_hash": spec.digest(),
                 "rows": rows,

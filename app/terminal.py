@@ -52,6 +52,7 @@ class Display:
         self._as_json = as_json
         self._live = sys.stdout.isatty() and not as_json
         self._states: dict[str, str] = {}
+        self._said = ""
 
     def watch(self, operations: Operations, followed: Followed) -> Event:
         """Follow an operation to its end and return its last event; Ctrl-C asks it to stop and waits for that."""
@@ -92,8 +93,9 @@ class Display:
             say_json(event)
             return
         match event["type"]:
-            case "phase" if event["phase"] != "install":
-                self.line(f"  {event['text']}")
+            case "phase" if event["phase"] != "install" and event["text"] != self._said:
+                self._said = event["text"]
+                self.line(f"  {self._said}")
             case "progress" if "step" in event:
                 self._step(event["step"])
             case "progress" if "chosen" in event:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# These need torch: `real/test_in_managed_environment.py` runs them inside the installed environment.
+collect_ignore = ["managed"]
+
 
 @pytest.fixture(autouse=True)
 def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
