@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Opened
+from opened_page import Opened
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = pytest.mark.e2e
