@@ -126,7 +126,7 @@ def test_a_kill_at_a_random_moment_leaves_a_whole_environment_active(scene, seed
 
 def uv_processes(scene: Scene) -> list[str]:
     """The processes of uv that work with this scene's cache."""
-    done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    done = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True)
     return [line for line in done.stdout.splitlines() if str(scene.store.cache) in line]
 
 
