@@ -78,6 +78,10 @@ def resolve(plan: Plan, uv: Uv, python: Path, folder: Path) -> Lock:
     narrowed = [f"{name}=={version}" for name, version in plan.overrides.items() if name not in roots]
     (folder / "requirements.in").write_text("\n".join(wanted) + "\n", encoding="utf-8")
     constraints = [hold.requirement for hold in plan.holds] + narrowed
+    if plan.source and not plan.source.local:
+        # "torch==2.13.0" also fits 2.13.0+cpu, and a resolver prefers it, on GPU machines too.
+        built = (each for each in wanted if each.split("==")[0] in plan.source.has and "+" not in each)
+        constraints += [each.replace("==", "!=") + "+cpu" for each in built]
     (folder / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
     uv.run(
         ["pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
