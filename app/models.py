@@ -65,15 +65,16 @@ def _first_prompt(path: Path) -> str:
 
 def with_names_resolved(spec: RunSpec) -> RunSpec:
     """The spec with `starter`, `ticket` and `calendar` replaced by the paths they stand for, and paths made absolute."""
-    known_models = {model.id: model.path for model in models()}
-    changes: dict[str, object] = {"model": _absolute(known_models.get(spec.model, spec.model))}
-    for dataset in datasets():
-        if spec.data.train == dataset.id:
-            changes["data.train"] = dataset.train
-            changes["data.held_out"] = spec.data.held_out or dataset.held_out
-    changes.setdefault("data.train", _absolute(spec.data.train))
-    changes.setdefault("data.held_out", _absolute(spec.data.held_out) if spec.data.held_out else None)
-    return spec.with_changes(changes)
+    known_model = next((model.path for model in models() if model.id == spec.model), None)
+    known_data = next((dataset for dataset in datasets() if dataset.id == spec.data.train), None)
+    held_out = spec.data.held_out
+    return spec.with_changes(
+        {
+            "model": known_model or _absolute(spec.model),
+            "data.train": known_data.train if known_data else _absolute(spec.data.train),
+            "data.held_out": _absolute(held_out) if held_out else known_data and known_data.held_out,
+        }
+    )
 
 
 def _absolute(path: str) -> str:

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -35,6 +36,7 @@ class Operations:
         self.store = Store(home.root)
         self._followed: dict[Path, Followed] = {}
         self._children: list[subprocess.Popen[bytes]] = []
+        self._reading = threading.RLock()  # routes run on many threads, and a tail has one position
 
     def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
@@ -145,18 +147,21 @@ class Operations:
 
     def refresh(self) -> list[Followed]:
         """Every operation, newest first, read as far as it is written; ended children are reaped."""
-        self._children = [child for child in self._children if child.poll() is None]
-        for folder in self._folders():
-            followed = self._followed.get(folder)
-            if followed is None:
-                self._follow(folder)
-            elif not followed.ended:
-                followed.refresh()
-        return sorted(self._followed.values(), key=lambda each: -float(each.record["created"]))
+        with self._reading:
+            self._children = [child for child in self._children if child.poll() is None]
+            for folder in self._folders():
+                followed = self._followed.get(folder)
+                if followed is None:
+                    self._follow(folder)
+                elif not followed.ended:
+                    followed.refresh()
+            return sorted(self._followed.values(), key=lambda each: -float(each.record["created"]))
 
     def _follow(self, folder: Path) -> Followed:
-        self._followed[folder] = followed = Followed(folder)
-        return followed
+        with self._reading:
+            if folder not in self._followed:
+                self._followed[folder] = Followed(folder)
+            return self._followed[folder]
 
     def _folders(self) -> Iterator[Path]:
         for parent in (self.home.installs, self.home.runs):
