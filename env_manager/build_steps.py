@@ -61,13 +61,7 @@ class StepRunner:
         if waiting.state == "skipped":
             return waiting
         self.uv.log(f"== step {install.step.id}: {install.step.title}")
-        watch = StepWatch(
-            waiting,
-            self._sizes_of(install),
-            self.uv.cache,
-            self.folder / "env",
-            self.report,
-        )
+        watch = StepWatch(waiting, self._sizes_of(install), self.uv.cache, self.folder / "env", self.report)
         try:
             self._install(install, watch)
             findings = self._probe(install, watch)
@@ -88,34 +82,15 @@ class StepRunner:
         (self.folder / file).write_text(text + "\n", encoding="utf-8")
         # Only what the lock names, each file checked against its hash: no step can move another's versions.
         self.uv.run(
-            [
-                "pip",
-                "install",
-                "--python",
-                str(self.python),
-                "--no-deps",
-                "--require-hashes",
-            ]
-            + [
-                "--only-binary",
-                ":all:",
-                "--requirements",
-                str(file),
-                *self.index_arguments,
-            ],
+            ["pip", "install", "--python", str(self.python), "--no-deps", "--require-hashes"]
+            + ["--only-binary", ":all:", "--requirements", str(file), *self.index_arguments],
             cwd=self.folder,
             on_tick=watch.tick,
         )
 
     def _probe(self, install: StepInstall, watch: StepWatch) -> list[Check]:
         names = probes_for(list(verify.installed(self.folder / "env")), install.step.probe)
-        return probe(
-            self.python,
-            names,
-            cancelled=self.uv.cancelled,
-            log=self.uv.log,
-            on_tick=watch.tick,
-        )
+        return probe(self.python, names, cancelled=self.uv.cancelled, log=self.uv.log, on_tick=watch.tick)
 
     def _failed(self, install: StepInstall, watch: StepWatch, error: EnvError) -> StepProgress:
         failed = watch.end("failed", reason=error.message)

@@ -118,15 +118,8 @@ def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
     """Check the parsed TOML of a catalog; `file` names it in errors."""
     reader = _Reader(file)
     if data.get("format") != FORMAT:
-        raise _refused(
-            file,
-            f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}",
-        )
-    top = reader.record(
-        data,
-        "the catalog",
-        {"format", "date", "python", "holds", "torch_indexes", "steps"},
-    )
+        raise _refused(file, f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}")
+    top = reader.record(data, "the catalog", {"format", "date", "python", "holds", "torch_indexes", "steps"})
     catalog = Catalog(
         date=reader.text(top, "date", "the catalog"),
         python=reader.texts(top, "python", "the catalog", r"3\.\d+"),
@@ -153,10 +146,7 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         raise _refused(file, "it names no Python version")
     for what, names in (
         ("step", [step.id for step in catalog.steps]),
-        (
-            "package",
-            [package.name for step in catalog.steps for package in step.packages],
-        ),
+        ("package", [package.name for step in catalog.steps for package in step.packages]),
         ("torch index", [index.name for index in catalog.torch_indexes]),
     ):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -167,10 +157,7 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         for package in step.packages:
             hold = holds.get(package.name)
             if hold and numbers(package.version) >= hold.below:
-                raise _refused(
-                    file,
-                    f"{package.name} {package.version} breaks the hold {hold.requirement}",
-                )
+                raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
 
 
 class _Reader:

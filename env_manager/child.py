@@ -103,9 +103,7 @@ def _read(name: str, stream: IO[str] | None, lines: queue.SimpleQueue[tuple[str,
 
 
 def _drain(
-    lines: queue.SimpleQueue[tuple[str, str]],
-    kept: dict[str, list[str]],
-    on_line: Callable[[str], None],
+    lines: queue.SimpleQueue[tuple[str, str]], kept: dict[str, list[str]], on_line: Callable[[str], None]
 ) -> None:
     while not lines.empty():
         name, line = lines.get()
@@ -149,9 +147,5 @@ def kill_group(process: subprocess.Popen[str]) -> None:
             # The group is gone: macOS answers EPERM for a group of zombies.
             pass
     elif process.poll() is None:
-        subprocess.run(
-            ["taskkill", "/T", "/F", "/PID", str(process.pid)],
-            capture_output=True,
-            check=False,
-        )
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
     process.wait()

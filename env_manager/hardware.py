@@ -132,10 +132,7 @@ def nvidia_problem(query: CommandResult) -> str | None:
     if "no devices were found" in text:
         return "The NVIDIA driver runs but sees no GPU."
     if query.returncode != 0:
-        first = next(
-            (line.strip() for line in query.output.splitlines() if line.strip()),
-            "no output",
-        )
+        first = next((line.strip() for line in query.output.splitlines() if line.strip()), "no output")
         return f"nvidia-smi failed: {first}"
     return None
 

@@ -82,12 +82,7 @@ def install(
 
 
 def _build(
-    build: Build,
-    hardware: Hardware,
-    catalog: Catalog,
-    overrides: dict[str, str],
-    allow_large: bool,
-    name: str | None,
+    build: Build, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool, name: str | None
 ) -> Generation:
     interpreter = build.make_environment(catalog)
     plan, lock = build.plan_and_lock(hardware, catalog, overrides, allow_large)
@@ -117,11 +112,7 @@ def _build(
         plan=plan.as_json(),
         overrides=overrides,
         lock_sha256=lock.sha256,
-        interpreter={
-            "path": interpreter.path,
-            "version": interpreter.version,
-            "reason": interpreter.reason,
-        },
+        interpreter={"path": interpreter.path, "version": interpreter.version, "reason": interpreter.reason},
         steps=tuple(rows),
         checks=tuple(check.as_json() for check in checks),
         probes=build.probes(plan, lock),
@@ -180,18 +171,11 @@ class Build:
         chosen = choose_interpreter(self.uv, catalog.python, self.store.pythons, self.folder)
         self.uv.log(chosen.reason)
         # Relocatable, because the commit renames the folder above it.
-        self.uv.run(
-            ["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"],
-            cwd=self.folder,
-        )
+        self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
         return chosen
 
     def plan_and_lock(
-        self,
-        hardware: Hardware,
-        catalog: Catalog,
-        overrides: dict[str, str],
-        allow_large: bool,
+        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
     ) -> tuple[Plan, Lock]:
         """Plan and resolve with the index, or from the cache alone where the index is out of reach."""
         try:
@@ -208,11 +192,7 @@ class Build:
                 raise error from None
 
     def _plan_and_lock(
-        self,
-        hardware: Hardware,
-        catalog: Catalog,
-        overrides: dict[str, str],
-        allow_large: bool,
+        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
     ) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
         plan = make_plan(hardware, catalog, overrides=overrides)
@@ -253,12 +233,7 @@ class Build:
     def prove(self, plan: Plan, lock: Lock) -> list[Check]:
         """Run every probe once more in the finished environment, all together in one process."""
         optional = {each for step in plan.steps if step.optional for each in step.probe}
-        checks = probe(
-            self.python,
-            self.probes(plan, lock),
-            cancelled=self.cancelled,
-            log=self.uv.log,
-        )
+        checks = probe(self.python, self.probes(plan, lock), cancelled=self.cancelled, log=self.uv.log)
         failed = [check for check in checks if not check.ok and check.name not in optional]
         if failed:
             raise EnvError(
@@ -270,13 +245,7 @@ class Build:
 
     def commit(self, **recorded: Any) -> Generation:
         """Record, make durable, rename: from here on the generation exists and never changes."""
-        for scratch in (
-            "search.in",
-            "requirements.in",
-            "constraints.txt",
-            "default-torch",
-            "steps",
-        ):
+        for scratch in ("search.in", "exact.in", "requirements.in", "constraints.txt", "default-torch", "steps"):
             _remove(self.folder / scratch)
         size = verify.take_record(self.env, self.folder / verify.RECORD_NAME)
         generation = Generation(

@@ -41,13 +41,7 @@ def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: P
 
 def _find(uv: Uv, version: str, cwd: Path) -> str | None:
     try:
-        arguments = [
-            "python",
-            "find",
-            f"cpython-{version}",
-            "--system",
-            "--no-python-downloads",
-        ]
+        arguments = ["python", "find", f"cpython-{version}", "--system", "--no-python-downloads"]
         return uv.run(arguments, cwd=cwd).strip() or None
     except InstallStopped:
         raise

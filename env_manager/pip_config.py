@@ -38,16 +38,7 @@ KEPT_UV_VARIABLES = (
     "UV_CONCURRENT_DOWNLOADS",
 )
 _INDEX_CREDENTIALS = re.compile(r"UV_INDEX_[A-Z0-9_]+_(USERNAME|PASSWORD)")
-_OPTIONS = (
-    "index-url",
-    "extra-index-url",
-    "find-links",
-    "no-index",
-    "cert",
-    "proxy",
-    "trusted-host",
-    "timeout",
-)
+_OPTIONS = ("index-url", "extra-index-url", "find-links", "no-index", "cert", "proxy", "trusted-host", "timeout")
 
 
 def uv_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -224,14 +215,8 @@ def _reachable(addresses: Iterable[str]) -> Iterator[str]:
 
 
 _UV_SYNONYMS = {
-    "UV_DEFAULT_INDEX": (
-        ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
-        r"^\s*(index-url|default)\s*=",
-    ),
-    "UV_EXTRA_INDEX_URL": (
-        ("UV_EXTRA_INDEX_URL", "UV_INDEX"),
-        r"^\s*extra-index-url\s*=",
-    ),
+    "UV_DEFAULT_INDEX": (("UV_DEFAULT_INDEX", "UV_INDEX_URL"), r"^\s*(index-url|default)\s*="),
+    "UV_EXTRA_INDEX_URL": (("UV_EXTRA_INDEX_URL", "UV_INDEX"), r"^\s*extra-index-url\s*="),
     "UV_INDEX_STRATEGY": (("UV_INDEX_STRATEGY",), r"^\s*index-strategy\s*="),
     "UV_FIND_LINKS": (("UV_FIND_LINKS",), r"^\s*find-links\s*="),
 }

@@ -97,9 +97,7 @@ def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
     if hardware.accelerator in ("rocm", "xpu"):
         kind = {"rocm": "AMD", "xpu": "Intel"}[hardware.accelerator]
         return _cpu_choice(
-            hardware,
-            catalog,
-            f"{kind} GPUs are not used by this version of Fettle: training runs on the CPU.",
+            hardware, catalog, f"{kind} GPUs are not used by this version of Fettle: training runs on the CPU."
         )
     return _cpu_choice(hardware, catalog, "No GPU was found: training runs on the CPU.")
 
@@ -193,10 +191,7 @@ def _why_not(package: Package, hardware: Hardware, accelerator: str, source: Tor
 
 
 def _requirement(
-    package: Package,
-    chosen: TorchChoice,
-    source: TorchSource | None,
-    overrides: Mapping[str, str],
+    package: Package, chosen: TorchChoice, source: TorchSource | None, overrides: Mapping[str, str]
 ) -> str:
     version = overrides.get(package.name, package.version)
     local = source.local if source else chosen.local

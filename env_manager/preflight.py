@@ -54,10 +54,7 @@ def check(
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Check]:
     """Check interpreter, files and every package of a generation; findings, never exceptions of the app."""
-    return [
-        *check_files(generation),
-        *probe(generation.python, generation.probes, cancelled=cancelled, log=log),
-    ]
+    return [*check_files(generation), *probe(generation.python, generation.probes, cancelled=cancelled, log=log)]
 
 
 def check_files(generation: Checkable) -> list[Check]:
@@ -119,12 +116,7 @@ def _run(
             timeout=timeout,
         )
     except OSError as error:
-        return Check(
-            "interpreter",
-            False,
-            f"{python} cannot be started: {error.strerror or error}.",
-            REMEDY,
-        )
+        return Check("interpreter", False, f"{python} cannot be started: {error.strerror or error}.", REMEDY)
     if done.ended == "cancelled":
         raise InstallStopped()
     return done
@@ -152,10 +144,7 @@ def _read(stdout: str) -> tuple[list[Check], str | None]:
 def _how_it_ended(done: child.Finished, timeout: float) -> str:
     if done.ended == "timeout":
         return f"It did not answer within {timeout:.0f} s."
-    last = next(
-        (line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()),
-        "",
-    )
+    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
     said = f" Last words: {last[:300]}" if last else ""
     if done.returncode < 0:
         try:

@@ -143,16 +143,7 @@ def filelock() -> str:
 CHECKS = {
     check.__name__: check
     for check in (
-        *(
-            numpy,
-            torch,
-            torchvision,
-            xformers,
-            transformers,
-            huggingface_hub,
-            bitsandbytes,
-            triton,
-        ),
+        *(numpy, torch, torchvision, xformers, transformers, huggingface_hub, bitsandbytes, triton),
         *(unsloth, trl, peft, accelerate, datasets, tensorboard, pydantic, filelock),
     )
 }
@@ -171,13 +162,7 @@ def _run(name: str) -> dict[str, Any]:
     except BaseException as error:
         ok, evidence = False, f"{type(error).__name__}: {error}"
     seconds = round(time.perf_counter() - started, 3)
-    return {
-        "name": name,
-        "event": "end",
-        "ok": ok,
-        "evidence": evidence[:2000],
-        "seconds": seconds,
-    }
+    return {"name": name, "event": "end", "ok": ok, "evidence": evidence[:2000], "seconds": seconds}
 
 
 def main(names: list[str]) -> None:

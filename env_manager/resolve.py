@@ -38,12 +38,8 @@ class Locked:
     needed_by: frozenset[str]
 
     def as_requirement(self) -> str:
-        return " \\\n    ".join(
-            (
-                f"{self.name}=={self.version}",
-                *(f"--hash={each}" for each in self.hashes),
-            )
-        )
+        """The line that installs exactly this: `===`, because `==2.13.0` also fits 2.13.0+cpu."""
+        return " \\\n    ".join((f"{self.name}==={self.version}", *(f"--hash={each}" for each in self.hashes)))
 
 
 @dataclass(frozen=True)
@@ -85,14 +81,7 @@ def resolve(plan: Plan, uv: Uv, python: Path, folder: Path) -> Lock:
     (folder / "constraints.txt").write_text("\n".join(constraints) + "\n", encoding="utf-8")
     uv.run(
         ["pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
-        + [
-            "--generate-hashes",
-            "--only-binary",
-            ":all:",
-            "--python",
-            str(python),
-            "--no-header",
-        ]
+        + ["--generate-hashes", "--only-binary", ":all:", "--python", str(python), "--no-header"]
         + ["--annotation-style", "split", "--output-file", LOCK_NAME, "--quiet"]
         + index_arguments(plan),
         cwd=folder,
@@ -193,24 +182,12 @@ def split_by_step(plan: Plan, lock: Lock) -> list[StepInstall]:
 
 def choose_wheels(uv: Uv, plan: Plan, python: Path, folder: Path) -> dict[str, str]:
     """The address of the wheel that will be installed, for each package of the lock in `folder`."""
+    lock = parse_lock((folder / LOCK_NAME).read_text(encoding="utf-8"))
+    exact = "\n".join(package.as_requirement() for package in lock.packages)
+    (folder / "exact.in").write_text(exact + "\n", encoding="utf-8")
     uv.run(
-        [
-            "pip",
-            "compile",
-            LOCK_NAME,
-            "--no-deps",
-            "--generate-hashes",
-            "--only-binary",
-            ":all:",
-        ]
-        + [
-            "--python",
-            str(python),
-            "--no-header",
-            "--output-file",
-            "pylock.toml",
-            "--quiet",
-        ]
+        ["pip", "compile", "exact.in", "--no-deps", "--generate-hashes", "--only-binary", ":all:"]
+        + ["--python", str(python), "--no-header", "--output-file", "pylock.toml", "--quiet"]
         + index_arguments(plan),
         cwd=folder,
     )

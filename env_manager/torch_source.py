@@ -8,15 +8,7 @@ from pathlib import Path
 from env_manager.catalog import Catalog
 from env_manager.errors import EnvError, InstallStopped, UvFailed
 from env_manager.plan import Plan, TorchSource
-from env_manager.resolve import (
-    LOCK_NAME,
-    WheelSizes,
-    choose_wheels,
-    is_impossible,
-    is_unreachable,
-    parse_lock,
-    resolve,
-)
+from env_manager.resolve import LOCK_NAME, WheelSizes, choose_wheels, is_impossible, is_unreachable, parse_lock, resolve
 from env_manager.uv import Uv
 
 # CPU builds of torch are around 200 MB, CUDA builds with their libraries above 2 GB.
@@ -24,13 +16,7 @@ LARGE_BYTES = 1_000_000_000
 
 
 def find_torch(
-    plan: Plan,
-    catalog: Catalog,
-    uv: Uv,
-    python: Path,
-    folder: Path,
-    sizes: WheelSizes,
-    allow_large: bool,
+    plan: Plan, catalog: Catalog, uv: Uv, python: Path, folder: Path, sizes: WheelSizes, allow_large: bool
 ) -> TorchSource | None:
     """Where the planned build of torch comes from; None if the plan has no torch.
 
@@ -77,14 +63,7 @@ class _Search:
 
     def _can_be_had(self, requirement: str, index_url: str | None) -> bool:
         (self.folder / "search.in").write_text(requirement + "\n", encoding="utf-8")
-        arguments = [
-            "pip",
-            "compile",
-            "search.in",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-        ]
+        arguments = ["pip", "compile", "search.in", "--no-deps", "--only-binary", ":all:"]
         arguments += ["--python", str(self.python), "--quiet"]
         uv = self.uv
         if index_url:
@@ -102,23 +81,12 @@ class _Search:
         return True
 
 
-def _refuse_if_large(
-    plan: Plan,
-    source: TorchSource,
-    uv: Uv,
-    python: Path,
-    folder: Path,
-    sizes: WheelSizes,
-) -> None:
+def _refuse_if_large(plan: Plan, source: TorchSource, uv: Uv, python: Path, folder: Path, sizes: WheelSizes) -> None:
     attempt = folder / "default-torch"
     attempt.mkdir(exist_ok=True)
     local = plan.torch.local
     steps = tuple(
-        replace(
-            step,
-            requirements=tuple(each.removesuffix(local) for each in step.requirements),
-        )
-        for step in plan.steps
+        replace(step, requirements=tuple(each.removesuffix(local) for each in step.requirements)) for step in plan.steps
     )
     default = replace(plan, source=source, steps=steps)
     resolve(default, uv, python, attempt)

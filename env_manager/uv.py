@@ -19,14 +19,7 @@ _KEPT_VARIABLES = frozenset(
         *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE"),
         *("TZ", "TMPDIR", "TEMP", "TMP", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
         *("XDG_DATA_HOME", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT", "APPDATA"),
-        *(
-            "LOCALAPPDATA",
-            "PROGRAMDATA",
-            "PROGRAMFILES",
-            "USERPROFILE",
-            "HOMEDRIVE",
-            "HOMEPATH",
-        ),
+        *("LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES", "USERPROFILE", "HOMEDRIVE", "HOMEPATH"),
         *(
             "NUMBER_OF_PROCESSORS",
             "PROCESSOR_ARCHITECTURE",
@@ -35,14 +28,7 @@ _KEPT_VARIABLES = frozenset(
             "SSL_CLIENT_CERT",
             "NETRC",
         ),
-        *(
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "ALL_PROXY",
-            "NO_PROXY",
-            "LD_LIBRARY_PATH",
-            "DYLD_LIBRARY_PATH",
-        ),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
         *("CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH"),
     )
 )
@@ -90,13 +76,7 @@ class Uv:
         settings = uv_environment(os.environ)
         own_cache = settings.pop("UV_CACHE_DIR", None)
         offline = bool(settings.pop("UV_OFFLINE", None))
-        return cls(
-            Path(own_cache or cache),
-            clean_environment() | settings,
-            log,
-            cancelled,
-            offline,
-        )
+        return cls(Path(own_cache or cache), clean_environment() | settings, log, cancelled, offline)
 
     def with_offline(self) -> Uv:
         return replace(self, offline=True)
@@ -104,34 +84,13 @@ class Uv:
     def with_environ(self, **variables: str) -> Uv:
         return replace(self, environ=self.environ | variables)
 
-    def run(
-        self,
-        arguments: Sequence[str],
-        *,
-        cwd: Path,
-        on_tick: Callable[[], None] = lambda: None,
-    ) -> str:
+    def run(self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None) -> str:
         """Run uv and return its stdout; raises a plain error from its stderr."""
-        argv = [
-            find_uv(),
-            *arguments,
-            "--cache-dir",
-            str(self.cache),
-            "--color",
-            "never",
-            "--no-progress",
-        ]
+        argv = [find_uv(), *arguments, "--cache-dir", str(self.cache), "--color", "never", "--no-progress"]
         if self.offline:
             argv.append("--offline")
         self.log("$ uv " + " ".join(argv[1:]))
-        done = child.run(
-            argv,
-            env=self.environ,
-            cwd=cwd,
-            on_line=self.log,
-            on_tick=on_tick,
-            cancelled=self.cancelled,
-        )
+        done = child.run(argv, env=self.environ, cwd=cwd, on_line=self.log, on_tick=on_tick, cancelled=self.cancelled)
         if done.ended == "cancelled":
             raise InstallStopped()
         if done.returncode != 0:

@@ -38,10 +38,7 @@ def site_packages(env: Path) -> Path:
     """The folder with the packages of a virtual environment."""
     if os.name == "nt":
         return env / "Lib" / "site-packages"
-    return next(
-        iter(sorted((env / "lib").glob("python3.*/site-packages"))),
-        env / "lib" / "site-packages",
-    )
+    return next(iter(sorted((env / "lib").glob("python3.*/site-packages"))), env / "lib" / "site-packages")
 
 
 def installed(env: Path) -> dict[str, str]:

@@ -21,12 +21,7 @@ class StepWatch:
     """
 
     def __init__(
-        self,
-        progress: StepProgress,
-        sizes: Mapping[str, int | None],
-        cache: Path,
-        env: Path,
-        report: Reporter,
+        self, progress: StepProgress, sizes: Mapping[str, int | None], cache: Path, env: Path, report: Reporter
     ) -> None:
         self.progress = replace(progress, state="running")
         self.sizes = sizes

@@ -32,9 +32,7 @@ class WheelSize:
 
 
 def measure(
-    urls: Iterable[str],
-    environ: Mapping[str, str],
-    cancelled: Callable[[], bool] = lambda: False,
+    urls: Iterable[str], environ: Mapping[str, str], cancelled: Callable[[], bool] = lambda: False
 ) -> dict[str, WheelSize]:
     """Sizes of wheels by their address; `environ` names certificate and proxy as for uv.
 

@@ -49,8 +49,7 @@ def test_a_probe_reports_what_it_did(modules):
 
 
 @pytest.mark.parametrize(
-    "source",
-    ["raise OSError('libx.so: cannot open')", "raise ImportError('x')", "import sys; sys.exit(3)", "1/0", "("],
+    "source", ["raise OSError('libx.so: cannot open')", "raise ImportError('x')", "import sys; sys.exit(3)", "1/0", "("]
 )
 def test_whatever_a_library_raises_is_a_finding(modules, source):
     """OSError, SystemExit and syntax errors included; the checks after it still run."""

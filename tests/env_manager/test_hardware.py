@@ -65,10 +65,7 @@ def test_gpus_are_read_with_capability_memory_and_driver():
         "NVIDIA GeForce RTX 3090, 8.6, 24576, 550.144.03\nNVIDIA H200, 9.0, 143771, 550.144.03\n"
     )
     assert driver == "550.144.03"
-    assert gpus == (
-        Gpu("NVIDIA GeForce RTX 3090", "8.6", 24576 * 2**20),
-        Gpu("NVIDIA H200", "9.0", 143771 * 2**20),
-    )
+    assert gpus == (Gpu("NVIDIA GeForce RTX 3090", "8.6", 24576 * 2**20), Gpu("NVIDIA H200", "9.0", 143771 * 2**20))
 
 
 def test_a_name_with_a_comma_and_fields_without_a_value_are_read():

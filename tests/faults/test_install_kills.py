@@ -53,11 +53,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     fill(folder / "wheels")
     index = SmallIndex(folder / "wheels")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_", "PYTHON"))}
-    environ |= {
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_INDEX_URL": index.url,
-        "XDG_CONFIG_HOME": str(folder / "config"),
-    }
+    environ |= {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.url, "XDG_CONFIG_HOME": str(folder / "config")}
     scene = Scene(Store(folder / "home"), index, environ)
     code, lines = scene.run(version="1.0")
     assert (code, lines[-1][:2]) == (0, "ok")
