@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def phases(lines: list[dict[str, Any]]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     marks = [(line["phase"], line["time"]) for line in lines if line["type"] == "phase"]
     marks.append(("end", lines[-2]["time"]))
-    for (name, start), (_, end) in zip(marks, marks[1:], strict=False):
+    for (name, start), (_, end) in pairwise(marks):
         seconds[name] = seconds.get(name, 0.0) + end - start
     for line in lines:
         if line["type"] == "progress" and line.get("step", {}).get("state") == "done":
