@@ -55,6 +55,7 @@ def entry(data: Path) -> dict[str, str]:
 
 def words(command: str) -> list[str]:
     """The arguments of an Exec value after its string escapes: quotes, marks inside quotes, doubled percent signs."""
+    assert re.fullmatch(r"([^%]|%%)*", command), "a single percent sign would be a field code"
     found = []
     for quoted, bare in re.findall(r'"((?:\\.|[^"\\])*)"|([^\s"]+)', command):
         found.append((re.sub(r'\\(["`$\\])', r"\1", quoted) if quoted else bare).replace("%%", "%"))
