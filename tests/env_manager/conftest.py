@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_index import CPU_MACHINE, SmallIndex, fill, small_catalog
+from install_bench import Bench, Recorder
+from small_index import SmallIndex, fill
 
-from env_manager.generations import Generation, Store
-from env_manager.install import install
-from env_manager.progress import StepProgress
+from env_manager.generations import Store
 
 
 @pytest.fixture(autouse=True)
@@ -23,47 +21,6 @@ def bare_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-@dataclass
-class Recorder:
-    """Keeps what an installation reported."""
-
-    phases: list[str] = field(default_factory=list)
-    steps: list[StepProgress] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    on_step: Callable[[StepProgress], None] = lambda progress: None
-
-    def phase(self, name: str, text: str) -> None:
-        self.phases.append(name)
-
-    def step(self, progress: StepProgress) -> None:
-        self.steps.append(progress)
-        self.on_step(progress)
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
-
-    def last(self, id: str) -> StepProgress:
-        return [step for step in self.steps if step.id == id][-1]
-
-
-@dataclass
-class Bench:
-    """A store and an index to install from."""
-
-    store: Store
-    index: SmallIndex
-    wheels: Path
-
-    def install(self, **options: object) -> Generation:
-        options = {
-            "report": Recorder(),
-            "cancelled": lambda: False,
-            "catalog": small_catalog(),
-            "hardware": CPU_MACHINE,
-        } | options
-        return install(self.store, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture

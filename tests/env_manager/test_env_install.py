@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
+from install_bench import Recorder
 from small_index import build_wheel, catalog_data, small_catalog
 
 from env_manager.catalog import parse_catalog

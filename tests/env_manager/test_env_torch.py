@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from conftest import Bench
+from install_bench import Bench
 from small_index import CPU_MACHINE, SmallIndex, build_wheel, catalog_data
 
 from env_manager.catalog import Catalog, parse_catalog
