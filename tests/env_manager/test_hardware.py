@@ -105,12 +105,11 @@ def test_a_missing_nvidia_smi_is_no_problem():
     assert found.driver is None
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="no NVIDIA driver exists for this system")
-def test_a_working_nvidia_smi_makes_a_cuda_machine():
-    """Driver, CUDA version and GPU are all there."""
+def test_a_working_nvidia_smi_tells_driver_cuda_and_gpus():
+    """All from two calls of nvidia-smi."""
     query = CommandResult("NVIDIA GeForce RTX 4090, 8.9, 24564, 595.45.04\n", 0)
-    found = hardware.detect(run=answers(query, UMD_HEADER))
-    assert (found.accelerator, found.driver, found.cuda) == ("cuda", "595.45.04", "13.2")
+    found = hardware.detect_nvidia(answers(query, UMD_HEADER))
+    assert (found.driver, found.cuda, found.problem) == ("595.45.04", "13.2", None)
     assert found.gpus[0].compute_capability == "8.9"
 
 

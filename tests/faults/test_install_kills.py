@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_index import SmallIndex, fill
+from small_index import SmallIndex, build_wheel, fill
 
 from env_manager.generations import BUILD_PREFIX, Generation, Store
 from env_manager.preflight import check
@@ -130,10 +130,9 @@ def test_nothing_of_a_killed_installer_lives_on(scene):
     """uv dies with the installer, so that nobody writes into a folder that is being cleaned up."""
     scene.index.seconds_per_wheel = 60
     try:
-        for wheel in scene.index.folder.glob("fx_first-1.1-*"):
-            wheel.write_bytes(wheel.read_bytes() + b"\0")
+        build_wheel(scene.index.folder, "fx-first", "1.2")
         scene.index.wheels_sent.clear()
-        process = scene.start()
+        process = scene.start(version="1.2")
         deadline = time.monotonic() + 120
         while not scene.index.wheels_sent and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -164,23 +163,23 @@ def in_a_mount(home: Path, options: str, environ: dict[str, str]) -> subprocess.
     return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mounts of one process exist on Linux only")
-def test_a_disk_that_fills_up_is_named(scene, tmp_path):
-    """An index that tells no sizes cannot warn before; the write that fails is named."""
-    big = SmallIndex(tmp_path / "wheels")
-    fill(tmp_path / "wheels", payload=400_000_000)
-    big.ranges = False
-    home = tmp_path / "home"
-    home.mkdir()
-    done = in_a_mount(home, "size=300m", scene.environ | {"PIP_INDEX_URL": big.url})
-    big.close()
-    assert done.stdout.splitlines()[-1] == "failed disk-full", done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+# Mounts of one process exist on Linux only.
+if sys.platform == "linux":
 
+    def test_a_disk_that_fills_up_is_named(scene, tmp_path):
+        """An index that tells no sizes cannot warn before; the write that fails is named."""
+        big = SmallIndex(tmp_path / "wheels")
+        fill(tmp_path / "wheels", payload=400_000_000)
+        big.ranges = False
+        home = tmp_path / "home"
+        home.mkdir()
+        done = in_a_mount(home, "size=300m", scene.environ | {"PIP_INDEX_URL": big.url})
+        big.close()
+        assert done.stdout.splitlines()[-1] == "failed disk-full", done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mounts of one process exist on Linux only")
-def test_a_home_that_cannot_be_written_is_named(scene, tmp_path):
-    """A read-only file system is refused before anything else."""
-    done = in_a_mount(tmp_path, "ro", scene.environ)
-    assert done.stdout.splitlines()[-1] == "failed no-permission", done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    def test_a_home_that_cannot_be_written_is_named(scene, tmp_path):
+        """A read-only file system is refused before anything else."""
+        done = in_a_mount(tmp_path, "ro", scene.environ)
+        assert done.stdout.splitlines()[-1] == "failed no-permission", done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
