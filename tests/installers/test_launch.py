@@ -58,6 +58,9 @@ class Launched:
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "FETTLE_"))}
         for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
             outside.pop(name, None)
+        # Whatever is not named by the test is not found: no uv of this machine, none fetched.
+        outside |= {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": str(checkout / "cache"), "PIP_NO_INDEX": "1"}
+        outside |= {"PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
         self.done = subprocess.run(
             [sys.executable, "-I", str(checkout / "installers" / "launch.py"), *arguments],
             capture_output=True,
@@ -113,9 +116,7 @@ def test_the_first_start_says_that_it_takes_a_while_and_later_ones_are_quiet(che
 def test_the_uv_named_in_fettle_uv_is_taken_before_the_one_on_the_path(checkout: Path, tmp_path: Path) -> None:
     fake_uv(tmp_path / "bin" / "uv", version="9.9.9")
     named = fake_uv(tmp_path / "named" / "my-uv", version="0.8.0")
-    launched = Launched(
-        checkout, "doctor", FETTLE_UV=str(named), PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    )
+    launched = Launched(checkout, "doctor", FETTLE_UV=str(named), PATH=f"{tmp_path / 'bin'}{os.pathsep}/usr/bin:/bin")
     assert launched.argv[:3] == ["run", "--project", str(checkout)]
     assert "Fetching" not in launched.done.stderr
 
@@ -130,7 +131,7 @@ def test_a_uv_that_is_too_old_is_passed_over_for_the_one_fetched_before(
     launched = Launched(
         checkout,
         "doctor",
-        PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        PATH=f"{tmp_path / 'bin'}{os.pathsep}/usr/bin:/bin",
         XDG_CACHE_HOME=str(tmp_path / "cache"),
     )
     assert launched.environment.get("FETCHED") == "yes"
@@ -148,7 +149,6 @@ def test_pips_index_becomes_uvs_index(checkout: Path, tmp_path: Path) -> None:
         checkout,
         "doctor",
         FETTLE_UV=str(fake_uv(tmp_path / "uv")),
-        PIP_CONFIG_FILE=os.devnull,
         PIP_INDEX_URL="http://127.0.0.1:9/simple",
     )
     assert launched.environment["UV_DEFAULT_INDEX"] == "http://127.0.0.1:9/simple"
@@ -202,8 +202,8 @@ def test_without_pip_the_launcher_says_what_to_do_and_leaves_nothing_behind(
     interpreter(
         tmp_path,
         monkeypatch,
-        venv="echo 'No module named venv' >&2; exit 1",
-        pip="echo 'No module named pip' >&2; exit 1",
+        venv="mkdir -p \"$3/bin\"; echo 'No module named ensurepip' >&2; exit 1",
+        pip="mkdir -p \"$6/half\"; echo 'No module named pip' >&2; exit 1",
     )
     with pytest.raises(SystemExit) as left:
         launcher.fetch_uv()
