@@ -21,6 +21,7 @@ from app.terminal import Display, duration, fail, say_json
 from app.worker import Worker, chat_request
 from trainer.spec import RunSpec
 
+RunArgument = Annotated[str, typer.Argument(help="The run's id, as `fettle runs list` shows it.")]
 runs = typer.Typer(help="Past and present runs.", no_args_is_help=True)
 
 
@@ -99,7 +100,7 @@ def list_runs(json: JsonFlag = False) -> None:
 
 
 @runs.command()
-def show(run: str, json: JsonFlag = False) -> None:
+def show(run: RunArgument, json: JsonFlag = False) -> None:
     """One run, whole."""
     view = Operations(open_home()).get(run).view()
     if json:
@@ -115,7 +116,7 @@ def show(run: str, json: JsonFlag = False) -> None:
 
 
 @runs.command()
-def stop(run: str, json: JsonFlag = False) -> None:
+def stop(run: RunArgument, json: JsonFlag = False) -> None:
     """Ask a run to end after its present step and keep its adapter."""
     view = Operations(open_home()).stop(run).view()
     if json:
@@ -131,7 +132,7 @@ def stop(run: str, json: JsonFlag = False) -> None:
 def chat(
     run: Annotated[str, typer.Argument(help="The run whose adapter answers beside its base.")],
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096)] = 128,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="The longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")] = 0.0,
     json: JsonFlag = False,
 ) -> None:

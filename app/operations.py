@@ -34,6 +34,7 @@ class Operations:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.store = Store(home.root)
+        self.store.clean()
         self._followed: dict[Path, Followed] = {}
         self._children: list[subprocess.Popen[bytes]] = []
         self._reading = threading.RLock()  # routes run on many threads, and a tail has one position

@@ -273,8 +273,8 @@ class Store:
 
     def clean(self) -> tuple[str, ...]:
         """Remove what dead installers left behind; nothing while one is alive. Returns the names removed."""
-        if not self.envs.is_dir():
-            return ()
+        if not any(self.envs.glob(BUILD_PREFIX + "*")):
+            return ()  # without taking the lock, which an installer may want at this very moment
         try:
             with self.install_lock():
                 return self.remove_leftovers()

@@ -118,7 +118,7 @@ def fetch_uv() -> str:
     print("Fetching uv, the package engine.", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     package = f"uv=={UV_VERSION}"
-    failures = []
+    reason = "the fetched one does not run here"
     for prepare, install in (
         ([sys.executable, "-m", "venv", str(folder)], [*inside(folder), "-m", "pip", "install", "--quiet", package]),
         (None, [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), package]),
@@ -128,13 +128,13 @@ def fetch_uv() -> str:
                 command, capture_output=True, text=True, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
             )
             if done.returncode:
-                failures.append((done.stderr or done.stdout).strip().splitlines()[-1:] or [f"status {done.returncode}"])
+                reason = ((done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"])[-1]
                 break
         uv = next((str(path) for path in uv_places(folder) if path.is_file()), None)
         if uv and uv_version(uv) >= UV_OLDEST:
             return uv
         shutil.rmtree(folder, ignore_errors=True)
-    leave(failures[-1][0])
+    leave(reason)
 
 
 def inside(folder: Path) -> list[str]:
