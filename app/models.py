@@ -14,6 +14,7 @@ STARTER = Path(trainer.__file__).parent / "starter"
 _STARTER_SETTINGS = {
     "lora.rank": 32,
     "lora.alpha": 64,
+    "lora.dropout": 0.1,
     "optimizer.learning_rate": 5e-3,
     "training.epochs": 12,
     "training.batch_size": 16,
