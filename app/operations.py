@@ -39,7 +39,14 @@ class Operations:
         self._children: list[subprocess.Popen[bytes]] = []
         self._reading = threading.RLock()  # routes run on many threads, and a tail has one position
 
-    def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
+    def start_install(
+        self,
+        overrides: dict[str, str] | None = None,
+        *,
+        allow_large: bool = False,
+        accelerator: str | None = None,
+        gpu: int | None = None,
+    ) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
@@ -54,6 +61,8 @@ class Operations:
                 "title": "Install dependencies",
                 "overrides": overrides or {},
                 "allow_large": allow_large,
+                "accelerator": accelerator,
+                "gpu": gpu,
             },
         )
         self._children.append(

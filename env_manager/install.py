@@ -35,6 +35,7 @@ from env_manager.resolve import (
     resolve,
     split_by_step,
 )
+from env_manager.torch_index import Asked
 from env_manager.torch_source import find_torch
 from env_manager.uv import Uv
 from env_manager.wheels import WheelSize
@@ -50,6 +51,7 @@ def install(
     name: str | None = None,
     catalog: Catalog | None = None,
     hardware: Hardware | None = None,
+    asked: Asked = Asked(),
 ) -> Generation:
     """Install everything for this machine into a new generation, prove it and make it the active one.
 
@@ -62,7 +64,7 @@ def install(
         report.phase("detect", "Looking at this machine")
         hardware = hardware or detect(store.root)
         catalog = catalog or load_catalog()
-        build = Build.begin(store, report, cancelled)
+        build = Build.begin(store, report, cancelled, asked)
         try:
             generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
@@ -129,11 +131,12 @@ class Build:
     report: Reporter
     cancelled: Callable[[], bool]
     uv: Uv
+    asked: Asked = field(default_factory=Asked)
     started: float = field(default_factory=time.monotonic)
     finished: bool = False
 
     @classmethod
-    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool]) -> Build:
+    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool], asked: Asked = Asked()) -> Build:
         """Make the build folder; its name marks it as removable until the commit renames it."""
         id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
         folder = store.envs / f"{BUILD_PREFIX}{id}"
@@ -148,7 +151,7 @@ class Build:
                 out.write(line + "\n")
             report.log(line)
 
-        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled))
+        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled), asked)
 
     @property
     def env(self) -> Path:
@@ -195,10 +198,12 @@ class Build:
         self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
     ) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
-        plan = make_plan(hardware, catalog, overrides=overrides)
+        plan = make_plan(hardware, catalog, overrides=overrides, asked=self.asked)
+        for line in (plan.torch.reason, *plan.notes):
+            self.uv.log(line)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
         source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
-        plan = make_plan(hardware, catalog, source=source, overrides=overrides)
+        plan = make_plan(hardware, catalog, source=source, overrides=overrides, asked=self.asked)
         self.phase("resolve", "Finding exact versions of all packages")
         try:
             lock = resolve(plan, self.uv, self.python, self.folder)
@@ -206,7 +211,7 @@ class Build:
             without = optional_culprits(plan, error)
             if not without:
                 raise
-            plan = make_plan(hardware, catalog, source=source, overrides=overrides, without=without)
+            plan = make_plan(hardware, catalog, source=source, overrides=overrides, without=without, asked=self.asked)
             lock = resolve(plan, self.uv, self.python, self.folder)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
