@@ -167,12 +167,27 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise _refused(file, f"{what} {twice[0]!r} is listed twice")
+    for index in catalog.torch_indexes:
+        both = shared_release(index)
+        if both:
+            raise _refused(file, f"torch index {index.name!r} lists torch {both} twice for the same machine")
     holds = {hold.name: hold for hold in catalog.holds}
     for step in catalog.steps:
         for package in step.packages:
             hold = holds.get(package.name)
             if hold and numbers(package.version) >= hold.below:
                 raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
+
+
+def shared_release(index: TorchIndex) -> str | None:
+    """A release that two rows of an index claim for one machine, so that it would be unclear which holds."""
+    for at, row in enumerate(index.wheels):
+        for other in index.wheels[at + 1 :]:
+            first = max(row.torch[0], other.torch[0], key=numbers)
+            last = min(row.torch[1], other.torch[1], key=numbers)
+            if set(row.machines) & set(other.machines) and numbers(first) <= numbers(last):
+                return first
+    return None
 
 
 class _Reader:

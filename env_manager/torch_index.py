@@ -226,7 +226,7 @@ def _cuda_choice(
         advice.append("What the GPU can do is not known: the build was chosen by the driver alone.")
     for gpu in wanted.hardware.gpus:
         if row and row.sm and not _has_kernels(_capability(gpu), row.sm):
-            advice.append(f"{index.name} has no kernels for {_named(gpu)}: it cannot be used beside the older one.")
+            advice.append(f"{index.name} has no kernels for {_named(gpu)}: it cannot be used with this build.")
     who = _named(wanted.gpu) if wanted.gpu else "The GPU"
     without_kernels = _first(refused, "gpu")
     older = f"; {without_kernels} has no kernels for it" if without_kernels else ""
