@@ -141,7 +141,7 @@ def parse_cpu_flags(cpuinfo: str) -> tuple[str, ...]:
 
 def parse_mac_features(output: str) -> tuple[str, ...]:
     """The same from sysctl: lists of names on Intel, one switch a line on Apple silicon."""
-    words = set(re.findall(r"[A-Z][A-Z0-9_.]+", output))
+    words = {word for line in re.findall(r"^machdep.*?:(.*)$", output, re.MULTILINE) for word in line.split()}
     words |= set(re.findall(r"hw\.optional\.arm\.(\w+): 1", output))
     found = {_MAC_NAMES[word] for word in words if word in _MAC_NAMES}
     if "hw.optional.arm" in output:

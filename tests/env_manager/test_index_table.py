@@ -172,35 +172,34 @@ def single_changes() -> Iterator[tuple[str, Catalog]]:
     for index in SHIPPED.torch_indexes:
         for field in ("linux_driver", "windows_driver"):
             minimum = getattr(index, field)
-            if minimum:
-                for step in (-1, 1):
-                    yield f"{index.name}: {field} {step:+}", changed(index, **{field: by_one(minimum, step)})
+            for step in (-1, 1) if minimum else ():
+                yield f"{index.name}: {field} {step:+}", changed(index, **{field: by_one(minimum, step)})
         for row in index.wheels:
-            where = f"{index.name}, torch {row.torch[0]}-{row.torch[1]}, {row.machines[0]}"
-            for end in (0, 1):
-                for step in (-1, 1):
-                    moved = tuple(by_one(each, step) if at == end else each for at, each in enumerate(row.torch))
-                    yield f"{where}: torch {moved}", changed_row(index, row, torch=moved)
-                    moved = tuple(by_one(each, step) if at == end else each for at, each in enumerate(row.python))
-                    yield f"{where}: python {moved}", changed_row(index, row, python=moved)
-            for name in row.machines:
-                left = tuple(each for each in row.machines if each != name)
-                yield f"{where}: without {name}", changed_row(index, row, machines=left)
-                flipped = tuple(set(row.default_on) ^ {name})
-                yield f"{where}: default on {flipped}", changed_row(index, row, default_on=flipped)
-            for major in {each.split(".")[0] for each in row.sm}:
-                left = tuple(each for each in row.sm if each.split(".")[0] != major)
-                yield f"{where}: no kernels for {major}.x", changed_row(index, row, sm=left)
-            if row.sm:
-                lowest = min(row.sm, key=numbers)
-                raised = tuple(by_one(each, 1) if each == lowest else each for each in row.sm)
-                yield f"{where}: from {raised[0]}", changed_row(index, row, sm=raised)
-            if index.accelerator == "cuda" and (index.name, row.torch) not in NEVER_FIRST:
-                yield f"{where}: experimental", changed_row(index, row, experimental=not row.experimental)
-            if row.macos:
-                yield f"{where}: macos", changed_row(index, row, macos=by_one(row.macos, 1))
-    for row in SHIPPED.torch_indexes[-1].wheels:
-        yield f"cpu: glibc of {row.torch}", changed_row(SHIPPED.torch_indexes[-1], row, glibc="2.27")
+            for what, fields in row_changes(index, row):
+                where = f"{index.name}, torch {row.torch[0]}-{row.torch[1]}, {row.machines[0]}"
+                yield f"{where}: {what}", changed_row(index, row, **fields)
+
+
+def row_changes(index: TorchIndex, row: Wheels) -> Iterator[tuple[str, dict[str, object]]]:
+    for field in ("torch", "python"):
+        ends = getattr(row, field)
+        for end in (0, 1):
+            for step in (-1, 1):
+                moved = tuple(by_one(each, step) if at == end else each for at, each in enumerate(ends))
+                yield f"{field} {moved}", {field: moved}
+    for name in row.machines:
+        yield f"without {name}", {"machines": tuple(each for each in row.machines if each != name)}
+        yield f"other default on {name}", {"default_on": tuple(set(row.default_on) ^ {name})}
+    for major in {each.split(".")[0] for each in row.sm}:
+        yield f"no kernels for {major}.x", {"sm": tuple(each for each in row.sm if each.split(".")[0] != major)}
+    if row.sm:
+        lowest = min(row.sm, key=numbers)
+        yield f"from above {lowest}", {"sm": tuple(by_one(each, 1) if each == lowest else each for each in row.sm)}
+    if index.accelerator == "cuda" and (index.name, row.torch) not in NEVER_FIRST:
+        yield "experimental", {"experimental": not row.experimental}
+    if index.accelerator == "cpu":
+        yield "older glibc", {"glibc": "2.27"}
+        yield "newer macOS", {"macos": by_one(str(row.macos), 1)}
 
 
 def test_the_table_notices_when_one_fact_of_the_catalog_changes() -> None:
