@@ -16,7 +16,7 @@ from pathlib import Path
 from app import models
 from app.errors import AppError
 from app.paths import Home
-from app.processes import clean_environment, snapshot_trainer, spawn_detached, trainer_argv
+from app.processes import clean_environment, snapshot_trainer, spawn_detached, trainer_argv, visible_gpus
 from app.views import Followed
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
@@ -100,7 +100,7 @@ class Operations:
             },
         )
         argv = trainer_argv(generation.python, snapshot, "train", str(folder))
-        self._children.append(spawn_detached(argv, folder, clean_environment()))
+        self._children.append(spawn_detached(argv, folder, clean_environment() | visible_gpus(generation)))
         return self._follow(folder)
 
     def active_generation(self) -> Generation:

@@ -92,7 +92,9 @@ def _build(
     build.check_disk(lock, sizes)
 
     build.phase("install", "Installing, step by step")
-    steps = StepRunner(build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan))
+    steps = StepRunner(
+        build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan), plan.torch.environ()
+    )
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
@@ -238,7 +240,13 @@ class Build:
     def prove(self, plan: Plan, lock: Lock) -> list[Check]:
         """Run every probe once more in the finished environment, all together in one process."""
         optional = {each for step in plan.steps if step.optional for each in step.probe}
-        checks = probe(self.python, self.probes(plan, lock), cancelled=self.cancelled, log=self.uv.log)
+        checks = probe(
+            self.python,
+            self.probes(plan, lock),
+            cancelled=self.cancelled,
+            log=self.uv.log,
+            environ=plan.torch.environ(),
+        )
         failed = [check for check in checks if not check.ok and check.name not in optional]
         if failed:
             raise EnvError(

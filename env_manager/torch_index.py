@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from env_manager.catalog import Catalog, TorchIndex, Wheels, numbers
 from env_manager.errors import EnvError
 from env_manager.hardware import Gpu, Hardware
-
-Limit = Literal["platform", "driver", "gpu"]
+from env_manager.torch_fit import (
+    Limit,
+    Refusal,
+    Wanted,
+    capability,
+    described,
+    dotted,
+    has_kernels,
+    least_driver,
+    named,
+    refusal_of,
+    row_for,
+    why_no_row,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,14 @@ class Asked:
         return cls(None if accelerator in (None, "", "auto") else accelerator, gpu)
 
 
+def visible_devices(devices: Sequence[str]) -> dict[str, str]:
+    """What lets CUDA see only these GPUs, named by number or UUID; nothing for all, or where the user limits them."""
+    if not devices or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    # Numbers are nvidia-smi's, which go by slot; CUDA's own order puts the fastest first.
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}
+
+
 @dataclass(frozen=True)
 class TorchChoice:
     """Which build of torch this machine needs, and why."""
@@ -36,26 +56,13 @@ class TorchChoice:
     reason: str
     accelerator: str = "cpu"  # which packages go with it: those for "cpu", "cuda" or "mps"
     advice: tuple[str, ...] = ()  # what would make it better, or what speaks against what was asked for
+    driver: str | None = None  # the least NVIDIA driver that it runs with
+    sm: tuple[str, ...] = ()  # the capabilities that it has kernels for
+    devices: tuple[str, ...] = ()  # the only GPUs that programs in this environment may see; empty: all of them
 
-
-@dataclass(frozen=True)
-class _Refusal:
-    limit: Limit
-    why: str
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A machine with a release of torch and a Python: what wheels are looked up by."""
-
-    hardware: Hardware
-    torch: tuple[int, ...]
-    python: tuple[int, ...]
-    gpu: Gpu | None
-
-    @property
-    def machine(self) -> str:
-        return f"{self.hardware.os}-{self.hardware.arch}"
+    def environ(self) -> dict[str, str]:
+        """What limits a program to those GPUs."""
+        return visible_devices(self.devices)
 
 
 def choose_torch(
@@ -72,8 +79,12 @@ def choose_torch(
     EnvError where an accelerator or GPU was asked for that is not there.
     """
     release, aside = _known_release(numbers(torch or _pinned(catalog))[:2], catalog)
-    wanted = _Wanted(
-        hardware, release, numbers(python or next(iter(catalog.python), ""))[:2], _deciding_gpu(hardware, asked)
+    wanted = Wanted(
+        hardware,
+        release,
+        numbers(python or next(iter(catalog.python), ""))[:2],
+        _deciding_gpu(hardware, asked),
+        asked.gpu,
     )
     if asked.accelerator:
         choice = _as_asked(wanted, catalog, asked.accelerator)
@@ -103,7 +114,7 @@ def _known_release(release: tuple[int, ...], catalog: Catalog) -> tuple[tuple[in
     nearest = min(max(release, first), last)
     if nearest == release:
         return release, None
-    aside = f"The catalog does not know torch {_dotted(release)}; its build was chosen as for {_dotted(nearest)}."
+    aside = f"The catalog does not know torch {dotted(release)}; its build was chosen as for {dotted(nearest)}."
     return nearest, aside
 
 
@@ -119,21 +130,17 @@ def _deciding_gpu(hardware: Hardware, asked: Asked) -> Gpu | None:
                 "Name one of them, or none: then the oldest decides.",
             )
         return of_nvidia[asked.gpu]
-    known = [gpu for gpu in hardware.gpus if _capability(gpu)]
-    return min(known, key=_capability, default=None)
+    known = [gpu for gpu in hardware.gpus if capability(gpu)]
+    return min(known, key=capability, default=None)
 
 
-def _capability(gpu: Gpu) -> tuple[int, ...]:
-    return numbers(gpu.compute_capability or "")
-
-
-def _newest_cuda(wanted: _Wanted, catalog: Catalog) -> TorchChoice:
-    refused: dict[str, _Refusal] = {}
+def _newest_cuda(wanted: Wanted, catalog: Catalog) -> TorchChoice:
+    refused: dict[str, Refusal] = {}
     for index in _of_cuda(catalog):
-        row = _row(index, wanted)
+        row = row_for(index, wanted)
         if row and row.experimental:
             continue
-        refusal = _refusal(index, row, wanted)
+        refusal = refusal_of(index, row, wanted)
         if refusal is None:
             return _cuda_choice(index, row, wanted, refused)
         refused[index.name] = refusal
@@ -144,80 +151,7 @@ def _of_cuda(catalog: Catalog) -> list[TorchIndex]:
     return [index for index in catalog.torch_indexes if index.accelerator == "cuda"]
 
 
-def _row(index: TorchIndex, wanted: _Wanted) -> Wheels | None:
-    """What the index holds for this system, Python and release; an index without rows is not asked."""
-    for row in index.wheels:
-        if (
-            wanted.machine in row.machines
-            and _within(wanted.torch, row.torch)
-            and (not wanted.python or _within(wanted.python, row.python))
-            and not _too_old_system(row, wanted.hardware)
-        ):
-            return row
-    return None
-
-
-def _within(version: tuple[int, ...], ends: tuple[str, ...]) -> bool:
-    return numbers(ends[0]) <= version <= numbers(ends[1])
-
-
-def _too_old_system(row: Wheels, hardware: Hardware) -> str | None:
-    # "musl" has no number and so is below every glibc.
-    glibc = numbers((hardware.libc or "").removeprefix("glibc "))
-    if hardware.os == "linux" and row.glibc and hardware.libc and glibc < numbers(row.glibc):
-        return f"torch needs glibc {row.glibc} or newer; this system has {hardware.libc}."
-    version = numbers(hardware.os_version)
-    if hardware.os == "macos" and row.macos and version and version < numbers(row.macos):
-        return f"torch needs macOS {row.macos} or newer; this is {hardware.os_version}."
-    return None
-
-
-def _refusal(index: TorchIndex, row: Wheels | None, wanted: _Wanted) -> _Refusal | None:
-    """Why this machine cannot use the index, or None."""
-    if index.wheels and row is None:
-        return _Refusal("platform", _why_no_row(index, wanted))
-    if wanted.gpu and row and row.sm and not _has_kernels(_capability(wanted.gpu), row.sm):
-        return _Refusal("gpu", f"{index.name} has no kernels for {_named(wanted.gpu)}.")
-    minimum = _driver_minimum(index, wanted.hardware)
-    if minimum and numbers(wanted.hardware.driver or "") < numbers(minimum):
-        driver = wanted.hardware.driver or "that is not there"
-        return _Refusal("driver", f"{index.name} needs NVIDIA driver {minimum} or newer, not {driver}.")
-    return None
-
-
-def _has_kernels(capability: tuple[int, ...], compiled: tuple[str, ...]) -> bool:
-    """Kernels run on the generation that they were compiled for: same major number, no lower minor one."""
-    return not capability or any(numbers(each)[0] == capability[0] and numbers(each) <= capability for each in compiled)
-
-
-def _why_no_row(index: TorchIndex, wanted: _Wanted) -> str:
-    rows = [row for row in index.wheels if wanted.machine in row.machines and _within(wanted.torch, row.torch)]
-    old = next(filter(None, (_too_old_system(row, wanted.hardware) for row in rows)), None)
-    return old or f"{index.name} has no build of {_described(wanted)}."
-
-
-def _driver_minimum(index: TorchIndex, hardware: Hardware) -> str | None:
-    # Inside WSL the driver is the one of Windows, with its numbers.
-    on_windows = hardware.os == "windows" or hardware.wsl is not None
-    return index.windows_driver if on_windows else index.linux_driver
-
-
-def _described(wanted: _Wanted) -> str:
-    torch, python = _dotted(wanted.torch), _dotted(wanted.python)
-    return f"torch {torch} for {wanted.hardware.os} {wanted.hardware.arch} with Python {python}"
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
-
-
-def _named(gpu: Gpu) -> str:
-    return f"{gpu.name} (compute capability {gpu.compute_capability})"
-
-
-def _cuda_choice(
-    index: TorchIndex, row: Wheels | None, wanted: _Wanted, refused: Mapping[str, _Refusal]
-) -> TorchChoice:
+def _cuda_choice(index: TorchIndex, row: Wheels | None, wanted: Wanted, refused: Mapping[str, Refusal]) -> TorchChoice:
     advice = []
     newer = next((name for name, refusal in refused.items() if refusal.limit == "driver"), None)
     if newer:
@@ -225,51 +159,74 @@ def _cuda_choice(
     if wanted.gpu is None:
         advice.append("What the GPU can do is not known: the build was chosen by the driver alone.")
     for gpu in wanted.hardware.gpus:
-        if row and row.sm and not _has_kernels(_capability(gpu), row.sm):
-            advice.append(f"{index.name} has no kernels for {_named(gpu)}: it cannot be used with this build.")
-    who = _named(wanted.gpu) if wanted.gpu else "The GPU"
+        if row and row.sm and not has_kernels(capability(gpu), row.sm):
+            advice.append(f"{index.name} has no kernels for {named(gpu)}: it cannot be used with this build.")
+    who = named(wanted.gpu) if wanted.gpu else "The GPU"
     without_kernels = _first(refused, "gpu")
     older = f"; {without_kernels} has no kernels for it" if without_kernels else ""
     reason = f"{who} with driver {wanted.hardware.driver} takes {index.name}, the newest that fits{older}."
     return _choice(index, row, wanted, "cuda", reason, tuple(advice))
 
 
-def _first(refused: Mapping[str, _Refusal], limit: Limit) -> str | None:
+def _first(refused: Mapping[str, Refusal], limit: Limit) -> str | None:
     return next((name for name, refusal in refused.items() if refusal.limit == limit), None)
 
 
-def _why_no_cuda(wanted: _Wanted, refused: Mapping[str, _Refusal]) -> str:
+def _why_no_cuda(wanted: Wanted, refused: Mapping[str, Refusal]) -> str:
     by_driver = [refusal for refusal in refused.values() if refusal.limit == "driver"]
     if by_driver:
         # The last is the oldest CUDA, which asks least of the driver.
         return f"The NVIDIA driver is too old, so update it: {by_driver[-1].why}"
     if _first(refused, "gpu") and wanted.gpu:
-        return f"{_named(wanted.gpu)} is not supported by any build of torch {_dotted(wanted.torch)}."
-    return f"No CUDA index has a build of {_described(wanted)}."
+        return f"{named(wanted.gpu)} is not supported by any build of torch {dotted(wanted.torch)}."
+    return f"No CUDA index has a build of {described(wanted)}."
 
 
-def _default_build(wanted: _Wanted, catalog: Catalog, build: str, reason: str) -> TorchChoice:
+def _default_build(wanted: Wanted, catalog: Catalog, build: str, reason: str) -> TorchChoice:
     """The build without CUDA, which on Apple silicon uses the GPU."""
     index = next((index for index in catalog.torch_indexes if index.accelerator == "cpu"), None)
     if index is None:
         return TorchChoice(build, "", None, reason, accelerator=build)
-    row = _row(index, wanted)
+    row = row_for(index, wanted)
     if index.wheels and row is None:
-        return TorchChoice("none", "", None, _why_no_row(index, wanted))
+        return TorchChoice("none", "", None, why_no_row(index, wanted))
     choice = _choice(index, row, wanted, build, reason, ())
     # The local version "+cpu" does not exist on the default index, which serves Macs.
     return TorchChoice("mps", "", None, reason, "mps") if build == "mps" else choice
 
 
 def _choice(
-    index: TorchIndex, row: Wheels | None, wanted: _Wanted, accelerator: str, reason: str, advice: tuple[str, ...]
+    index: TorchIndex, row: Wheels | None, wanted: Wanted, accelerator: str, reason: str, advice: tuple[str, ...]
 ) -> TorchChoice:
     by_default = wanted.hardware.os in index.default_on or bool(row and wanted.machine in row.default_on)
     local, url = ("", None) if by_default else (index.local, index.url)
-    return TorchChoice(index.name, local, url, reason, accelerator, advice)
+    return TorchChoice(
+        build=index.name,
+        local=local,
+        index_url=url,
+        reason=reason,
+        accelerator=accelerator,
+        advice=advice,
+        driver=least_driver(index, wanted.hardware),
+        sm=row.sm if row else (),
+        devices=_devices(row, wanted) if accelerator == "cuda" else (),
+    )
 
 
-def _as_asked(wanted: _Wanted, catalog: Catalog, name: str) -> TorchChoice:
+def _devices(row: Wheels | None, wanted: Wanted) -> tuple[str, ...]:
+    """The GPU that was chosen, or those that the build has kernels for if others stand beside them."""
+    gpus = wanted.hardware.gpus if wanted.hardware.accelerator == "cuda" else ()
+    compiled = row.sm if row else ()
+    if wanted.chosen is not None:
+        usable = [wanted.chosen]
+    else:
+        usable = [at for at, gpu in enumerate(gpus) if not compiled or has_kernels(capability(gpu), compiled)]
+    if len(usable) in (0, len(gpus)):
+        return ()
+    return tuple(gpus[at].uuid or str(at) for at in usable)
+
+
+def _as_asked(wanted: Wanted, catalog: Catalog, name: str) -> TorchChoice:
     """What the user asked for: refused where no such build exists, with advice where this machine seems unfit."""
     if name in ("cpu", "mps"):
         if name == "mps" and wanted.hardware.accelerator != "mps":
@@ -283,8 +240,8 @@ def _as_asked(wanted: _Wanted, catalog: Catalog, name: str) -> TorchChoice:
             f"There is no accelerator {name!r}.",
             f"Choose one of: {names}.",
         )
-    row = _row(index, wanted)
-    refusal = _refusal(index, row, wanted)
+    row = row_for(index, wanted)
+    refusal = refusal_of(index, row, wanted)
     if refusal and refusal.limit == "platform":
         raise _unavailable(name, refusal.why)
     advice: tuple[str, ...] = ()

@@ -238,6 +238,44 @@ def test_a_choice_that_is_not_there_is_refused(asked, code, words):
     assert words in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "asked", "devices"),
+    [
+        (["8.6"], Asked(), ()),
+        (["8.6", "7.5"], Asked(), ()),
+        (["12.0", "7.0"], Asked(), ("1",)),
+        (["7.0", "12.0", "6.1"], Asked(), ("0", "2")),
+        (["8.9", "6.1"], Asked(None, 0), ("0",)),
+        (["8.6", "8.6"], Asked(None, 1), ("1",)),
+        (["12.0"], Asked("cu126"), ()),
+        (["8.6", "7.5"], Asked("cpu"), ()),
+    ],
+)
+def test_only_gpus_that_the_build_has_kernels_for_are_shown_to_training(capabilities, asked, devices, monkeypatch):
+    """CUDA would otherwise begin with the fastest; a choice of the user's own is left alone."""
+    chosen = make_plan(machine("linux", "cuda", "580.65.06", *capabilities), SHIPPED, asked=asked).torch
+    assert chosen.devices == devices
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    expected = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+    assert chosen.environ() == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert chosen.environ() == {}
+
+
+def test_gpus_are_named_by_what_stays_theirs():
+    """A number changes when a card is added."""
+    gpus = (Gpu("New", "12.0", None, uuid="GPU-aa"), Gpu("Old", "7.0", None, uuid="GPU-bb"))
+    both = replace(machine("linux", "cuda", "580.65.06"), gpus=gpus)
+    assert choose_torch(both, SHIPPED).devices == ("GPU-bb",)
+
+
+def test_the_plan_keeps_what_the_build_needs_of_driver_and_gpu():
+    """So that a later check needs no catalog."""
+    chosen = make_plan(machine("linux", "cuda", "580.65.06", "8.6"), SHIPPED).as_json()["torch"]
+    assert (chosen["driver"], chosen["sm"][0]) == ("580", "7.5")
+    assert make_plan(machine("linux"), SHIPPED).torch.driver is None
+
+
 def test_auto_is_no_choice():
     """As on the command line."""
     assert Asked.of("auto", None) == Asked.of(None, None) == Asked.of("", None) == Asked()

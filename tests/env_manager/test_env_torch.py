@@ -12,6 +12,7 @@ from env_manager.catalog import Catalog, load_catalog, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation
 from env_manager.hardware import Gpu
+from env_manager.preflight import check
 from env_manager.torch_index import Asked
 
 pytestmark = pytest.mark.env
@@ -121,6 +122,16 @@ def test_what_the_user_chose_is_installed_and_recorded(torch_bench, tmp_path, mo
     assert kept["asked"] == {"accelerator": "cpu", "gpu": 0}
     assert kept["torch"]["reason"] == "You chose cpu."
     assert "You chose cpu." in (generation.folder / "install.log").read_text()
+
+
+def test_probes_see_only_the_gpu_that_was_chosen(torch_bench, monkeypatch):
+    """While installing and whenever the environment is checked."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = 'import os\nassert os.environ["CUDA_VISIBLE_DEVICES"] == "1", "all are visible"\n'
+    build_wheel(torch_bench.wheels, "torch", "2.9", requires=["nvidia-cublas"], source=seen)
+    two = replace(GPU_MACHINE, gpus=GPU_MACHINE.gpus * 2)
+    generation = install(torch_bench, hardware=two, asked=Asked(None, 1))
+    assert [each.ok for each in check(generation) if each.name == "import:torch"] == [True]
 
 
 def test_a_choice_that_is_not_there_leaves_nothing_behind(torch_bench):
