@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ class Build:
     cancelled: Callable[[], bool]
     uv: Uv
     asked: Asked = field(default_factory=Asked)
+    release: str | None = None  # of Python, once it is chosen
     started: float = field(default_factory=time.monotonic)
     finished: bool = False
 
@@ -175,6 +177,7 @@ class Build:
         self.phase("python", "Choosing a Python and making an empty environment")
         chosen = choose_interpreter(self.uv, catalog.python, self.store.pythons, self.folder)
         self.uv.log(chosen.reason)
+        self.release = chosen.version
         # Relocatable, because the commit renames the folder above it.
         self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
         return chosen
@@ -200,12 +203,13 @@ class Build:
         self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
     ) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
-        plan = make_plan(hardware, catalog, overrides=overrides, asked=self.asked)
+        planned = partial(make_plan, hardware, catalog, overrides=overrides, asked=self.asked, python=self.release)
+        plan = planned()
         for line in (plan.torch.reason, *plan.notes):
             self.uv.log(line)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
         source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
-        plan = make_plan(hardware, catalog, source=source, overrides=overrides, asked=self.asked)
+        plan = planned(source=source)
         self.phase("resolve", "Finding exact versions of all packages")
         try:
             lock = resolve(plan, self.uv, self.python, self.folder)
@@ -213,7 +217,7 @@ class Build:
             without = optional_culprits(plan, error)
             if not without:
                 raise
-            plan = make_plan(hardware, catalog, source=source, overrides=overrides, without=without, asked=self.asked)
+            plan = planned(source=source, without=without)
             lock = resolve(plan, self.uv, self.python, self.folder)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
