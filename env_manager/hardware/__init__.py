@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from env_manager.hardware.detect import detect
+from env_manager.hardware.nvidia import Nvidia, detect_nvidia
 from env_manager.hardware.outside import CommandResult, Outside, Runner, run_command
 from env_manager.hardware.record import Accelerator, Gpu, Hardware
 
-__all__ = ["Accelerator", "CommandResult", "Gpu", "Hardware", "Outside", "Runner", "detect", "run_command"]
+__all__ = [
+    "Accelerator",
+    "CommandResult",
+    "Gpu",
+    "Hardware",
+    "Nvidia",
+    "Outside",
+    "Runner",
+    "detect",
+    "detect_nvidia",
+    "run_command",
+]

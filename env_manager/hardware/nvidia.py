@@ -107,8 +107,9 @@ def parse_proc_gpu(text: str) -> str | None:
     return match.group(1) if match else None
 
 
-def detect_nvidia(outside: Outside) -> Nvidia:
+def detect_nvidia(outside: Outside | None = None) -> Nvidia:
     """Ask nvidia-smi for driver, CUDA version and GPUs; without it, read what the driver shows as files."""
+    outside = outside or Outside.here()
     for program in PLACES.get(outside.system, ()):
         fields = FIELDS
         query = _query(outside, program, fields)
