@@ -7,13 +7,22 @@ from typing import Annotated
 
 import typer
 
+from app import commands_machine
 from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import Display, duration, say_json, size
+from env_manager.generations import Generation
 from env_manager.preflight import check
+from env_manager.torch_index import Asked
 
 cli = typer.Typer(help="The environment that training runs in, and its earlier generations.", no_args_is_help=True)
+AcceleratorOption = Annotated[
+    str, typer.Option("--accelerator", help="auto, cpu, mps, or a CUDA build of torch such as cu126.")
+]
+GpuOption = Annotated[
+    int | None, typer.Option("--gpu", min=0, help="The NVIDIA GPU that decides the build; else the oldest.")
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
@@ -32,17 +41,26 @@ def pairs(values: list[str]) -> dict[str, str]:
 def install(
     set: Annotated[list[str], typer.Option("--set", help="Another version of one package, as name=version.")] = [],  # noqa: B006 - typer wants a list
     allow_large: Annotated[bool, typer.Option("--allow-large", help="Accept a multi-gigabyte build of torch.")] = False,
+    accelerator: AcceleratorOption = "auto",
+    gpu: GpuOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Build a new environment beside the active one, prove it, and switch to it."""
     operations = Operations(open_home())
     started = time.monotonic()
     display = Display(as_json=json)
-    last = display.watch(operations, operations.start_install(pairs(set), allow_large=allow_large))
+    started_install = operations.start_install(pairs(set), allow_large=allow_large, accelerator=accelerator, gpu=gpu)
+    last = display.watch(operations, started_install)
     if last.get("type") == "stopped":
         display.line("Cancelled. The active environment is unchanged.")
         raise typer.Exit(130)
     display.line(f"Environment {last['generation']} is active ({duration(time.monotonic() - started)}).")
+
+
+@cli.command()
+def hardware(accelerator: AcceleratorOption = "auto", gpu: GpuOption = None, json: JsonFlag = False) -> None:
+    """This machine, the build of torch for it, and the Pythons on it, each with the reason."""
+    commands_machine.show(Operations(open_home()).store, Asked.of(accelerator, gpu), as_json=json)
 
 
 @cli.command("list")
@@ -79,6 +97,9 @@ def status(
         )
     else:
         print(f"active: {found.active.id if found.active else 'none'}")
+        if found.active:
+            for line in _choices(found.active):
+                print(line)
         if found.previous:
             print(f"previous: {found.previous.id}")
         for trouble in found.problems:
@@ -88,6 +109,13 @@ def status(
                 f"{'ok' if each.ok else '!!'} {each.name}: {each.evidence}" + ("" if each.ok else f"\n   {each.remedy}")
             )
     raise typer.Exit(0 if sound else 1)
+
+
+def _choices(generation: Generation) -> list[str]:
+    """Which Python and which build of torch an environment has, and why."""
+    python, torch = generation.interpreter, generation.plan.get("torch", {})
+    lines = [f"python: {python['version']} ({python['path']}). {python['reason']}"] if python else []
+    return lines + ([f"torch: {torch['build']}. {torch['reason']}"] if torch else [])
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Store
 from env_manager.install import install
 from env_manager.progress import StepProgress
+from env_manager.torch_index import Asked
 from trainer.operation import Operation, read_record
 
 SECONDS_BETWEEN = 0.2  # a step tells its bytes no more often than this
@@ -54,6 +55,7 @@ def main(folder: Path) -> int:
                 cancelled=lambda: operation.requested("stop"),
                 overrides=asked["overrides"],
                 allow_large=asked["allow_large"],
+                asked=Asked.of(asked.get("accelerator"), asked.get("gpu")),
             )
         except InstallStopped:
             operation.emit("stopped")

@@ -16,7 +16,7 @@ from pathlib import Path
 from app import models
 from app.errors import AppError
 from app.paths import Home
-from app.processes import clean_environment, snapshot_trainer, spawn_detached, trainer_argv
+from app.processes import clean_environment, snapshot_trainer, spawn_detached, trainer_argv, visible_gpus
 from app.views import Followed
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
@@ -39,7 +39,14 @@ class Operations:
         self._children: list[subprocess.Popen[bytes]] = []
         self._reading = threading.RLock()  # routes run on many threads, and a tail has one position
 
-    def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
+    def start_install(
+        self,
+        overrides: dict[str, str] | None = None,
+        *,
+        allow_large: bool = False,
+        accelerator: str | None = None,
+        gpu: int | None = None,
+    ) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
@@ -54,6 +61,8 @@ class Operations:
                 "title": "Install dependencies",
                 "overrides": overrides or {},
                 "allow_large": allow_large,
+                "accelerator": accelerator,
+                "gpu": gpu,
             },
         )
         self._children.append(
@@ -91,7 +100,7 @@ class Operations:
             },
         )
         argv = trainer_argv(generation.python, snapshot, "train", str(folder))
-        self._children.append(spawn_detached(argv, folder, clean_environment()))
+        self._children.append(spawn_detached(argv, folder, clean_environment() | visible_gpus(generation)))
         return self._follow(folder)
 
     def active_generation(self) -> Generation:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import trainer
+from env_manager.generations import Generation
+from env_manager.torch_index import visible_devices
 from trainer.operation import LOG
 
 # What would let the app's own environment, or the user's, into the managed one.
@@ -23,6 +25,11 @@ _ENTRY = '"""Starts the trainer that lies beside this file."""\n\nfrom trainer._
 def clean_environment() -> dict[str, str]:
     """The environment for a managed interpreter: ours without anything that changes where Python looks."""
     return {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
+
+
+def visible_gpus(generation: Generation) -> dict[str, str]:
+    """What lets a run see only the GPUs that its environment was built for."""
+    return visible_devices((generation.plan.get("torch") or {}).get("devices") or ())
 
 
 def snapshot_trainer(folder: Path) -> Path:

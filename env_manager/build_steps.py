@@ -27,6 +27,7 @@ class StepRunner:
         report: Reporter,
         sizes: Mapping[str, WheelSize],
         index_arguments: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.uv = uv
         self.python = python
@@ -34,6 +35,7 @@ class StepRunner:
         self.report = report
         self.sizes = sizes
         self.index_arguments = list(index_arguments)
+        self.environ = environ or {}
 
     def run_all(self, installs: Sequence[StepInstall]) -> list[dict[str, Any]]:
         """Install and probe every step; a failing step ends it unless the step is optional."""
@@ -90,7 +92,14 @@ class StepRunner:
 
     def _probe(self, install: StepInstall, watch: StepWatch) -> list[Check]:
         names = probes_for(list(verify.installed(self.folder / "env")), install.step.probe)
-        return probe(self.python, names, cancelled=self.uv.cancelled, log=self.uv.log, on_tick=watch.tick)
+        return probe(
+            self.python,
+            names,
+            cancelled=self.uv.cancelled,
+            log=self.uv.log,
+            on_tick=watch.tick,
+            environ=self.environ,
+        )
 
     def _failed(self, install: StepInstall, watch: StepWatch, error: EnvError) -> StepProgress:
         failed = watch.end("failed", reason=error.message)

@@ -21,6 +21,8 @@ _PLATFORMS = ("linux", "macos", "windows")
 _ACCELERATORS = ("cuda", "mps", "rocm", "xpu", "cpu")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d+)?(\.post\d+)?")
+_RELEASE = r"\d+\.\d+"
+_MACHINES = ("linux-x86_64", "linux-aarch64", "windows-x86_64", "macos-aarch64")
 _HOLD = re.compile(r"([a-z0-9-]+)<(\d+(?:\.\d+)*)")
 
 
@@ -67,8 +69,22 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Wheels:
+    """What one index holds of some releases of torch: for which machines, Pythons and GPU generations."""
+
+    torch: tuple[str, ...]  # the first and the last release
+    python: tuple[str, ...]  # the first and the last
+    machines: tuple[str, ...]
+    sm: tuple[str, ...] = ()  # the capabilities that kernels were compiled for
+    default_on: tuple[str, ...] = ()
+    experimental: bool = False  # taken only when asked for by name
+    glibc: str | None = None
+    macos: str | None = None
+
+
+@dataclass(frozen=True)
 class TorchIndex:
-    """A place with builds of torch for one accelerator, with the driver and GPU generations it serves."""
+    """A place with builds of torch for one accelerator, and the drivers they need; no `wheels` means all."""
 
     name: str
     url: str
@@ -77,8 +93,7 @@ class TorchIndex:
     default_on: tuple[str, ...] = ()
     linux_driver: str | None = None
     windows_driver: str | None = None
-    sm_min: str | None = None
-    sm_max: str | None = None
+    wheels: tuple[Wheels, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,12 +167,27 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise _refused(file, f"{what} {twice[0]!r} is listed twice")
+    for index in catalog.torch_indexes:
+        both = shared_release(index)
+        if both:
+            raise _refused(file, f"torch index {index.name!r} lists torch {both} twice for the same machine")
     holds = {hold.name: hold for hold in catalog.holds}
     for step in catalog.steps:
         for package in step.packages:
             hold = holds.get(package.name)
             if hold and numbers(package.version) >= hold.below:
                 raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
+
+
+def shared_release(index: TorchIndex) -> str | None:
+    """A release that two rows of an index claim for one machine, so that it would be unclear which holds."""
+    for at, row in enumerate(index.wheels):
+        for other in index.wheels[at + 1 :]:
+            first = max(row.torch[0], other.torch[0], key=numbers)
+            last = min(row.torch[1], other.torch[1], key=numbers)
+            if set(row.machines) & set(other.machines) and numbers(first) <= numbers(last):
+                return first
+    return None
 
 
 class _Reader:
@@ -224,11 +254,30 @@ class _Reader:
             local=self.text(item, "local", where, r"\+[a-z0-9.]+"),
             accelerator=self.text(item, "accelerator", where, "|".join(_ACCELERATORS)),
             default_on=self.some_of(item, "default_on", where, _PLATFORMS) if "default_on" in item else (),
-            **{
-                key: self.optional_text(item, key, where)
-                for key in ("linux_driver", "windows_driver", "sm_min", "sm_max")
-            },
+            linux_driver=self.optional_text(item, "linux_driver", where),
+            windows_driver=self.optional_text(item, "windows_driver", where),
+            wheels=tuple(self.wheels(each, where) for each in self.records(item, "wheels")),
         )
+
+    def wheels(self, data: Any, index: str) -> Wheels:
+        item = self.record(data, f"wheels of {index}", set(Wheels.__dataclass_fields__))
+        where = f"{index}, wheels of torch {item.get('torch')!r}"
+        return Wheels(
+            torch=self.span(item, "torch", where),
+            python=self.span(item, "python", where),
+            machines=self.texts(item, "machines", where, "|".join(_MACHINES)),
+            sm=self.texts(item, "sm", where, _RELEASE) if "sm" in item else (),
+            default_on=self.texts(item, "default_on", where, "|".join(_MACHINES)) if "default_on" in item else (),
+            experimental=self.flag(item, "experimental", where),
+            glibc=self.text(item, "glibc", where, _RELEASE) if "glibc" in item else None,
+            macos=self.text(item, "macos", where, r"\d+") if "macos" in item else None,
+        )
+
+    def span(self, data: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+        ends = self.texts(data, key, where, _RELEASE)
+        if len(ends) != 2 or numbers(ends[0]) > numbers(ends[1]):
+            raise self.refuse(f"{where}: {key} is not a first and a last release")
+        return ends
 
     def step(self, data: Any) -> Step:
         item = self.record(data, "a step", set(Step.__dataclass_fields__))

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from env_manager.resolve import (
     resolve,
     split_by_step,
 )
+from env_manager.torch_index import Asked
 from env_manager.torch_source import find_torch
 from env_manager.uv import Uv
 from env_manager.wheels import WheelSize
@@ -50,6 +52,7 @@ def install(
     name: str | None = None,
     catalog: Catalog | None = None,
     hardware: Hardware | None = None,
+    asked: Asked = Asked(),
 ) -> Generation:
     """Install everything for this machine into a new generation, prove it and make it the active one.
 
@@ -62,7 +65,7 @@ def install(
         report.phase("detect", "Looking at this machine")
         hardware = hardware or detect(store.root)
         catalog = catalog or load_catalog()
-        build = Build.begin(store, report, cancelled)
+        build = Build.begin(store, report, cancelled, asked)
         try:
             generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
@@ -90,7 +93,9 @@ def _build(
     build.check_disk(lock, sizes)
 
     build.phase("install", "Installing, step by step")
-    steps = StepRunner(build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan))
+    steps = StepRunner(
+        build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan), plan.torch.environ()
+    )
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
@@ -129,11 +134,13 @@ class Build:
     report: Reporter
     cancelled: Callable[[], bool]
     uv: Uv
+    asked: Asked = field(default_factory=Asked)
+    release: str | None = None  # of Python, once it is chosen
     started: float = field(default_factory=time.monotonic)
     finished: bool = False
 
     @classmethod
-    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool]) -> Build:
+    def begin(cls, store: Store, report: Reporter, cancelled: Callable[[], bool], asked: Asked = Asked()) -> Build:
         """Make the build folder; its name marks it as removable until the commit renames it."""
         id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
         folder = store.envs / f"{BUILD_PREFIX}{id}"
@@ -148,7 +155,7 @@ class Build:
                 out.write(line + "\n")
             report.log(line)
 
-        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled))
+        return cls(store, id, folder, report, cancelled, Uv.create(store.cache, log, cancelled), asked)
 
     @property
     def env(self) -> Path:
@@ -170,6 +177,7 @@ class Build:
         self.phase("python", "Choosing a Python and making an empty environment")
         chosen = choose_interpreter(self.uv, catalog.python, self.store.pythons, self.folder)
         self.uv.log(chosen.reason)
+        self.release = chosen.version
         # Relocatable, because the commit renames the folder above it.
         self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
         return chosen
@@ -195,10 +203,13 @@ class Build:
         self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
     ) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
-        plan = make_plan(hardware, catalog, overrides=overrides)
+        planned = partial(make_plan, hardware, catalog, overrides=overrides, asked=self.asked, python=self.release)
+        plan = planned()
+        for line in (plan.torch.reason, *plan.notes):
+            self.uv.log(line)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
         source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
-        plan = make_plan(hardware, catalog, source=source, overrides=overrides)
+        plan = planned(source=source)
         self.phase("resolve", "Finding exact versions of all packages")
         try:
             lock = resolve(plan, self.uv, self.python, self.folder)
@@ -206,7 +217,7 @@ class Build:
             without = optional_culprits(plan, error)
             if not without:
                 raise
-            plan = make_plan(hardware, catalog, source=source, overrides=overrides, without=without)
+            plan = planned(source=source, without=without)
             lock = resolve(plan, self.uv, self.python, self.folder)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
@@ -233,7 +244,13 @@ class Build:
     def prove(self, plan: Plan, lock: Lock) -> list[Check]:
         """Run every probe once more in the finished environment, all together in one process."""
         optional = {each for step in plan.steps if step.optional for each in step.probe}
-        checks = probe(self.python, self.probes(plan, lock), cancelled=self.cancelled, log=self.uv.log)
+        checks = probe(
+            self.python,
+            self.probes(plan, lock),
+            cancelled=self.cancelled,
+            log=self.uv.log,
+            environ=plan.torch.environ(),
+        )
         failed = [check for check in checks if not check.ok and check.name not in optional]
         if failed:
             raise EnvError(

@@ -1,12 +1,16 @@
-"""Chooses the Python that an environment is built on."""
+"""Chooses the Python that an environment is built on, and tells why."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from env_manager.errors import EnvError, InstallStopped, UvFailed
+from env_manager.hardware.outside import Outside
+from env_manager.hardware.system import true_arch
 from env_manager.uv import Uv
 
 
@@ -19,6 +23,19 @@ class Interpreter:
     reason: str
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """An interpreter on this machine, and why it can or cannot carry an environment."""
+
+    path: str
+    version: str
+    fits: bool
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: Path) -> Interpreter:
     """The first of `versions` that is on this machine, else the first that uv can fetch into `own_folder`."""
     own = uv.with_environ(UV_PYTHON_INSTALL_DIR=str(own_folder))
@@ -27,8 +44,8 @@ def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: P
         for finder in (uv, own):
             path = _find(finder, version, cwd)
             if path:
-                return Interpreter(path, version, f"Python {version} is on this machine.")
-    own.run(["python", "install", versions[0], "--no-bin"], cwd=cwd)
+                return Interpreter(path, version, _why_found(version, versions))
+    own.run(["python", "install", _request(versions[0]), "--no-bin"], cwd=cwd)
     path = _find(own, versions[0], cwd)
     if path is None:
         raise EnvError(
@@ -36,14 +53,61 @@ def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: P
             "No Python 3.10, 3.11 or 3.12 was found, and none could be downloaded.",
             "Install Python 3.11 (for example from your system's package manager), then try again.",
         )
-    return Interpreter(path, versions[0], f"Python {versions[0]} was fetched: none that fits was here.")
+    return Interpreter(path, versions[0], f"Python {versions[0]} was fetched: {_listed(versions)} was not here.")
+
+
+def _why_found(version: str, versions: Sequence[str]) -> str:
+    missing = versions[: list(versions).index(version)]
+    if missing:
+        return f"Python {version} is on this machine; {_listed(missing)}, which goes before it, is not."
+    return f"Python {version} is on this machine, and goes before all others."
+
+
+def _listed(versions: Sequence[str]) -> str:
+    return " or ".join(f"Python {version}" for version in versions)
+
+
+def _request(version: str) -> str:
+    # Translated by Rosetta, uv would take an Intel Python, for which there is no torch.
+    outside = Outside.here()
+    return f"cpython-{version}-macos-{true_arch(outside)}" if outside.system == "macos" else f"cpython-{version}"
 
 
 def _find(uv: Uv, version: str, cwd: Path) -> str | None:
     try:
-        arguments = ["python", "find", f"cpython-{version}", "--system", "--no-python-downloads"]
+        arguments = ["python", "find", _request(version), "--system", "--no-python-downloads"]
         return uv.run(arguments, cwd=cwd).strip() or None
     except InstallStopped:
         raise
     except UvFailed:
         return None
+
+
+def candidates(uv: Uv, versions: Sequence[str], cwd: Path) -> tuple[Candidate, ...]:
+    """Every interpreter that uv sees on this machine, those that fit first."""
+    listed = uv.run(["python", "list", "--only-installed", "--output-format", "json"], cwd=cwd)
+    found = parse_python_list(listed, versions, true_arch(Outside.here()))
+    return tuple(sorted(found, key=lambda each: not each.fits))
+
+
+def parse_python_list(output: str, versions: Sequence[str], arch: str) -> tuple[Candidate, ...]:
+    """uv's JSON list of interpreters, each judged by implementation, build, release and architecture."""
+    found = []
+    for row in json.loads(output):
+        release = ".".join(row["version"].split(".")[:2])
+        if row["implementation"] != "cpython":
+            why = f"It is {row['implementation']}; wheels are made for CPython."
+        elif row.get("variant", "default") != "default":
+            why = f"It is a {row['variant']} build, for which few wheels exist."
+        elif release not in versions:
+            why = f"The packages are proved on Python {', '.join(sorted(versions, key=_minor))} only."
+        elif row["arch"] != arch:
+            why = f"It is made for {row['arch']}, this machine is {arch}."
+        else:
+            why = ""
+        found.append(Candidate(row["path"], row["version"], not why, why or "It fits."))
+    return tuple(found)
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from env_manager.catalog import Catalog, Hold, Package, Step, TorchIndex, numbers
+from env_manager.catalog import Catalog, Hold, Package, Step, numbers
 from env_manager.errors import EnvError
 from env_manager.hardware import Hardware
+from env_manager.torch_index import Asked, TorchChoice, choose_torch
 
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?")
 TorchWhere = Literal["default-index", "configured", "pytorch-index"]
-
-
-@dataclass(frozen=True)
-class TorchChoice:
-    """Which build of torch this machine needs, and why."""
-
-    build: str  # "cpu", "mps" or the name of a CUDA index
-    local: str  # the local version that marks the build, "" where the default index serves it
-    index_url: str | None  # PyTorch's own index for it; None where the default index serves it
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -74,63 +65,10 @@ class Plan:
     holds: tuple[Hold, ...]
     overrides: dict[str, str]
     notes: tuple[str, ...]
+    asked: Asked = field(default_factory=Asked)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def choose_torch(hardware: Hardware, catalog: Catalog) -> TorchChoice:
-    """The build of torch for this machine: the newest CUDA index its driver and oldest GPU allow, else CPU."""
-    if hardware.accelerator == "mps":
-        return TorchChoice("mps", "", None, "Apple silicon: the default build of torch uses its GPU.")
-    if hardware.accelerator == "cuda":
-        found = _cuda_index(hardware, catalog)
-        if isinstance(found, TorchIndex):
-            by_default = hardware.os in found.default_on
-            return TorchChoice(
-                found.name,
-                "" if by_default else found.local,
-                None if by_default else found.url,
-                f"driver {hardware.driver} and {hardware.gpus[0].name} can use {found.name}.",
-            )
-        return _cpu_choice(hardware, catalog, found)
-    if hardware.accelerator in ("rocm", "xpu"):
-        kind = {"rocm": "AMD", "xpu": "Intel"}[hardware.accelerator]
-        return _cpu_choice(
-            hardware, catalog, f"{kind} GPUs are not used by this version of Fettle: training runs on the CPU."
-        )
-    return _cpu_choice(hardware, catalog, "No GPU was found: training runs on the CPU.")
-
-
-def _cpu_choice(hardware: Hardware, catalog: Catalog, reason: str) -> TorchChoice:
-    index = next((index for index in catalog.torch_indexes if index.accelerator == "cpu"), None)
-    if index is None or hardware.os in index.default_on:
-        return TorchChoice("cpu", "", None, reason)
-    return TorchChoice("cpu", index.local, index.url, reason)
-
-
-def _cuda_index(hardware: Hardware, catalog: Catalog) -> TorchIndex | str:
-    """The newest index that fits, or why none does."""
-    indexes = [index for index in catalog.torch_indexes if index.accelerator == "cuda"]
-    known = [gpu for gpu in hardware.gpus if gpu.compute_capability]
-    # The oldest GPU decides: a build that lacks its kernels would fail in the middle of a run.
-    oldest = min(known, key=lambda gpu: numbers(gpu.compute_capability or ""), default=None)
-    too_old_driver = False
-    for index in indexes:
-        minimum = index.windows_driver if hardware.os == "windows" else index.linux_driver
-        if minimum and numbers(hardware.driver or "") < numbers(minimum):
-            too_old_driver = True
-            continue
-        capability = numbers(oldest.compute_capability or "") if oldest else None
-        if capability and index.sm_min and capability < numbers(index.sm_min):
-            continue
-        if capability and index.sm_max and capability > numbers(index.sm_max):
-            continue
-        return index
-    if too_old_driver:
-        return f"The NVIDIA driver {hardware.driver} is too old for every build of torch: update it. Until then training runs on the CPU."
-    name = oldest.name if oldest else "This GPU"
-    return f"{name} is not supported by any build of torch in the catalog: training runs on the CPU."
 
 
 def make_plan(
@@ -140,16 +78,19 @@ def make_plan(
     source: TorchSource | None = None,
     overrides: Mapping[str, str] | None = None,
     without: Mapping[str, str] | None = None,
+    asked: Asked = Asked(),
+    python: str | None = None,
 ) -> Plan:
     """Plan an installation.
 
     `source` says where torch was found (None: not looked for yet), `overrides` replaces pins by name,
-    `without` leaves out packages for a reason that was learned on the way.
+    `without` leaves out packages for a reason that was learned on the way, `asked` is the accelerator
+    and GPU that the user chose, `python` the interpreter's release where it is known.
     """
-    chosen = choose_torch(hardware, catalog)
     overrides = dict(overrides or {})
     _check_overrides(overrides, catalog)
-    accelerator = "cpu" if chosen.build == "cpu" else hardware.accelerator
+    chosen = choose_torch(hardware, catalog, torch=overrides.get("torch"), python=python, asked=asked)
+    accelerator = chosen.accelerator
     steps: list[PlannedStep] = []
     left_out: list[LeftOut] = []
     for step in catalog.steps:
@@ -171,7 +112,8 @@ def make_plan(
         left_out=tuple(left_out),
         holds=catalog.holds,
         overrides=overrides,
-        notes=hardware.notes,
+        notes=(*hardware.notes, *chosen.advice),
+        asked=asked,
     )
 
 

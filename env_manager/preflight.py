@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from env_manager import child, verify
 from env_manager.errors import InstallStopped
 from env_manager.probe import CHECKS, MARK
+from env_manager.torch_index import visible_devices
 from env_manager.uv import clean_environment
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -45,6 +46,8 @@ class Checkable(Protocol):
     def python(self) -> Path: ...
     @property
     def probes(self) -> Sequence[str]: ...
+    @property
+    def plan(self) -> Mapping[str, Any]: ...
 
 
 def check(
@@ -54,7 +57,9 @@ def check(
     log: Callable[[str], None] = lambda line: None,
 ) -> list[Check]:
     """Check interpreter, files and every package of a generation; findings, never exceptions of the app."""
-    return [*check_files(generation), *probe(generation.python, generation.probes, cancelled=cancelled, log=log)]
+    environ = visible_devices((generation.plan.get("torch") or {}).get("devices") or ())
+    checks = probe(generation.python, generation.probes, cancelled=cancelled, log=log, environ=environ)
+    return [*check_files(generation), *checks]
 
 
 def check_files(generation: Checkable) -> list[Check]:
@@ -79,12 +84,16 @@ def probe(
     log: Callable[[str], None] = lambda line: None,
     on_tick: Callable[[], None] = lambda: None,
     timeout: float = CHECK_TIMEOUT_SECONDS,
+    environ: Mapping[str, str] | None = None,
 ) -> list[Check]:
-    """Run probes in a subprocess of that interpreter; after a crash or hang the rest is run anew without it."""
+    """Run probes in a subprocess of that interpreter; after a crash or hang the rest is run anew without it.
+
+    `environ` is added to its environment, as to let it see only some GPUs.
+    """
     left = list(names)
     checks: list[Check] = []
     while left:
-        done = _run(python, left, cancelled, log, on_tick, timeout)
+        done = _run(python, left, cancelled, log, on_tick, timeout, environ or {})
         if isinstance(done, Check):
             return [*checks, done]
         ended, began = _read(done.stdout)
@@ -104,11 +113,12 @@ def _run(
     log: Callable[[str], None],
     on_tick: Callable[[], None],
     timeout: float,
+    environ: Mapping[str, str],
 ) -> child.Finished | Check:
     try:
         done = child.run(
             [str(python), "-I", str(PROBE), *names],
-            env=clean_environment() | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+            env=clean_environment() | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **environ},
             cwd=python.parent,
             on_line=log,
             on_tick=on_tick,

@@ -21,8 +21,15 @@ def find_torch(
     """Where the planned build of torch comes from; None if the plan has no torch.
 
     Raises `torch-build-large` where only a CUDA build of several gigabytes could be had for a
-    machine without a usable GPU, unless `allow_large`.
+    machine without a usable GPU, unless `allow_large`, and `platform-unsupported` where torch has
+    no build for the system at all.
     """
+    if plan.torch.build == "none":
+        raise EnvError(
+            "platform-unsupported",
+            f"Training cannot be installed on this machine. {plan.torch.reason}",
+            "Use a 64-bit Linux with glibc, Windows on x86-64, or a Mac with Apple silicon.",
+        )
     built = {package.name for step in catalog.steps for package in step.packages if package.build}
     wanted = [each for step in plan.steps for each in step.requirements if each.split("==")[0] in built]
     if not wanted:

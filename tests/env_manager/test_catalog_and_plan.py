@@ -10,8 +10,9 @@ from small_index import CPU_MACHINE, catalog_data
 from env_manager.catalog import load_catalog, numbers, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.hardware import Gpu
-from env_manager.plan import TorchSource, choose_torch, make_plan
+from env_manager.plan import TorchSource, make_plan
 from env_manager.probe import CHECKS
+from env_manager.torch_index import Asked, choose_torch
 
 SHIPPED = load_catalog()
 
@@ -102,6 +103,33 @@ def test_a_package_listed_twice_is_refused():
         parse_catalog(data)
 
 
+WHEELS = {"torch": ["2.9", "2.10"], "python": ["3.10", "3.14"], "machines": ["linux-x86_64"]}
+
+
+@pytest.mark.parametrize(
+    ("wheels", "words"),
+    [
+        ([WHEELS | {"torch": ["2.10", "2.9"]}], "torch is not a first and a last release"),
+        ([WHEELS | {"torch": ["2.9"]}], "torch is not a first and a last release"),
+        ([WHEELS | {"torch": ["2"] * 2}], "torch is not valid"),
+        ([WHEELS | {"python": 3}], "python is not valid"),
+        ([WHEELS | {"machines": ["amiga-m68k"]}], "machines is not valid"),
+        ([WHEELS | {"sm": ["sm_75"]}], "sm is not valid"),
+        ([WHEELS | {"experimental": "yes"}], "experimental is not true or false"),
+        ([WHEELS | {"colour": "red"}], "unknown field 'colour'"),
+        ([WHEELS, WHEELS | {"torch": ["2.10", "2.12"]}], "torch 2.10 twice for the same machine"),
+    ],
+)
+def test_broken_wheels_of_an_index_are_refused_with_the_place(wheels, words):
+    """A span that runs backwards, a machine that is not known, two rows for one release."""
+    index = {"name": "cu130", "url": "https://cuda.invalid/whl", "local": "+cu130", "accelerator": "cuda"}
+    with pytest.raises(EnvError) as caught:
+        parse_catalog(catalog_data() | {"torch_indexes": [index | {"wheels": wheels}]})
+    assert caught.value.code == "catalog-invalid"
+    assert "'cu130'" in caught.value.message
+    assert words in caught.value.message
+
+
 @pytest.mark.parametrize("text", ["steps = [", "\x00", ""])
 def test_a_file_that_is_no_catalog_is_refused(tmp_path, text):
     """Not TOML, or TOML of something else."""
@@ -115,33 +143,6 @@ def test_a_catalog_that_is_not_there_is_refused(tmp_path):
     """The message says that it cannot be read."""
     with pytest.raises(EnvError, match="cannot be read"):
         load_catalog(tmp_path / "none.toml")
-
-
-# Written by hand: driver minimums from uv's crates/uv-torch/src/backend.rs (580 for cu130, 525.60.13
-# and 528.33 for cu126), capabilities of the wheels from torch 2.11 on (cu130 from 7.5, cu126 5.0 to 9.0).
-@pytest.mark.parametrize(
-    ("os", "driver", "capabilities", "build", "index"),
-    [
-        ("linux", "580.65.06", ["8.6"], "cu130", None),
-        ("linux", "595.45.04", ["12.0"], "cu130", None),
-        ("linux", "580.65.06", ["7.5"], "cu130", None),
-        ("linux", "580.65.06", ["7.0"], "cu126", "https://download.pytorch.org/whl/cu126"),
-        ("linux", "580.65.06", ["9.0", "6.1"], "cu126", "https://download.pytorch.org/whl/cu126"),
-        ("linux", "579.99", ["8.6"], "cu126", "https://download.pytorch.org/whl/cu126"),
-        ("linux", "525.60.13", ["8.0"], "cu126", "https://download.pytorch.org/whl/cu126"),
-        ("linux", "525.60.12", ["8.0"], "cpu", "https://download.pytorch.org/whl/cpu"),
-        ("linux", "550.144.03", ["12.0"], "cpu", "https://download.pytorch.org/whl/cpu"),
-        ("linux", "580.65.06", ["3.5"], "cpu", "https://download.pytorch.org/whl/cpu"),
-        ("windows", "580.97", ["8.9"], "cu130", "https://download.pytorch.org/whl/cu130"),
-        ("windows", "528.33", ["8.9"], "cu126", "https://download.pytorch.org/whl/cu126"),
-        ("windows", "528.32", ["8.9"], "cpu", None),
-    ],
-)
-def test_driver_and_oldest_gpu_choose_the_build_of_torch(os, driver, capabilities, build, index):
-    """The newest build that the driver runs and that has kernels for the oldest GPU."""
-    chosen = choose_torch(machine(os, "cuda", driver, *capabilities), SHIPPED)
-    assert (chosen.build, chosen.index_url) == (build, index)
-    assert chosen.reason
 
 
 def test_too_old_a_driver_says_so():
@@ -204,6 +205,88 @@ def test_an_override_against_a_hold_is_refused_with_the_reason():
         make_plan(machine("linux"), SHIPPED, overrides={"numpy": "2.1.0"})
     assert caught.value.code == "override-held"
     assert "numpy<2" in caught.value.message
+
+
+def test_what_the_user_chose_wins_and_stands_in_the_plan():
+    """Packages for CUDA come with a CUDA build, also where no GPU was found; both are recorded with the advice."""
+    plan = make_plan(machine("linux"), SHIPPED, asked=Asked("cu126"))
+    assert (plan.accelerator, requirements(plan)["torch"]) == ("cuda", "2.13.0+cu126")
+    assert "xformers" in requirements(plan)
+    assert plan.as_json()["asked"] == {"accelerator": "cu126", "gpu": None}
+    assert any("No usable NVIDIA GPU" in note for note in plan.notes)
+    on_cpu = make_plan(machine("linux", "cuda", "580.65.06", "8.6"), SHIPPED, asked=Asked("cpu", 0))
+    assert (on_cpu.accelerator, requirements(on_cpu)["torch"]) == ("cpu", "2.13.0+cpu")
+    assert on_cpu.as_json()["asked"] == {"accelerator": "cpu", "gpu": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "words"),
+    [
+        (Asked("cu999"), "accelerator-unknown", "auto, cpu, mps, cu132, cu130, cu128, cu126"),
+        (Asked("gpu"), "accelerator-unknown", "auto, cpu"),
+        (Asked("cu128"), "accelerator-unavailable", "auto"),
+        (Asked("mps"), "accelerator-unavailable", "auto"),
+        (Asked(None, 2), "gpu-unknown", "the oldest decides"),
+        (Asked(None, -1), "gpu-unknown", "the oldest decides"),
+    ],
+)
+def test_a_choice_that_is_not_there_is_refused(asked, code, words):
+    """The remedy names what can be chosen."""
+    with pytest.raises(EnvError) as caught:
+        make_plan(machine("linux", "cuda", "580.65.06", "8.6", "7.5"), SHIPPED, asked=asked)
+    assert caught.value.code == code
+    assert words in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "asked", "devices"),
+    [
+        (["8.6"], Asked(), ()),
+        (["8.6", "7.5"], Asked(), ()),
+        (["12.0", "7.0"], Asked(), ("1",)),
+        (["7.0", "12.0", "6.1"], Asked(), ("0", "2")),
+        (["8.9", "6.1"], Asked(None, 0), ("0",)),
+        (["8.6", "8.6"], Asked(None, 1), ("1",)),
+        (["12.0"], Asked("cu126"), ()),
+        (["8.6", "7.5"], Asked("cpu"), ()),
+    ],
+)
+def test_only_gpus_that_the_build_has_kernels_for_are_shown_to_training(capabilities, asked, devices, monkeypatch):
+    """CUDA would otherwise begin with the fastest; a choice of the user's own is left alone."""
+    chosen = make_plan(machine("linux", "cuda", "580.65.06", *capabilities), SHIPPED, asked=asked).torch
+    assert chosen.devices == devices
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    expected = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+    assert chosen.environ() == expected
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert chosen.environ() == {}
+
+
+def test_gpus_are_named_by_what_stays_theirs():
+    """A number changes when a card is added."""
+    gpus = (Gpu("New", "12.0", None, uuid="GPU-aa"), Gpu("Old", "7.0", None, uuid="GPU-bb"))
+    both = replace(machine("linux", "cuda", "580.65.06"), gpus=gpus)
+    assert choose_torch(both, SHIPPED).devices == ("GPU-bb",)
+
+
+def test_the_plan_keeps_what_the_build_needs_of_driver_and_gpu():
+    """So that a later check needs no catalog."""
+    chosen = make_plan(machine("linux", "cuda", "580.65.06", "8.6"), SHIPPED).as_json()["torch"]
+    assert (chosen["driver"], chosen["sm"][0]) == ("580", "7.5")
+    assert make_plan(machine("linux"), SHIPPED).torch.driver is None
+
+
+def test_auto_is_no_choice():
+    """As on the command line."""
+    assert Asked.of("auto", None) == Asked.of(None, None) == Asked.of("", None) == Asked()
+    assert Asked.of("cpu", 1) == Asked("cpu", 1)
+
+
+def test_another_release_of_torch_takes_the_build_that_goes_with_it():
+    """Release 2.10 has its CUDA 12.8 on the default index, where the pinned one has 13.0."""
+    gpu = machine("linux", "cuda", "580.65.06", "8.6")
+    assert make_plan(gpu, SHIPPED).torch.build == "cu130"
+    assert make_plan(gpu, SHIPPED, overrides={"torch": "2.10.0"}).torch.build == "cu128"
 
 
 def test_planning_is_pure_and_shows_as_json():

@@ -8,10 +8,12 @@ import pytest
 from install_bench import Bench
 from small_index import CPU_MACHINE, SmallIndex, build_wheel, catalog_data
 
-from env_manager.catalog import Catalog, parse_catalog
+from env_manager.catalog import Catalog, load_catalog, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation
 from env_manager.hardware import Gpu
+from env_manager.preflight import check
+from env_manager.torch_index import Asked
 
 pytestmark = pytest.mark.env
 
@@ -108,6 +110,44 @@ def test_a_gpu_machine_never_gets_the_cpu_build(torch_bench, tmp_path, monkeypat
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "own"))
     generation = install(torch_bench, hardware=GPU_MACHINE)
     assert generation.packages["torch"] == "2.9"
+
+
+def test_what_the_user_chose_is_installed_and_recorded(torch_bench, tmp_path, monkeypatch):
+    """The CPU build on a machine with a GPU; the generation tells who decided."""
+    build_wheel(tmp_path / "own", "torch", "2.9+cpu")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "own"))
+    generation = install(torch_bench, hardware=GPU_MACHINE, asked=Asked("cpu", 0))
+    assert generation.packages["torch"] == "2.9+cpu"
+    kept = torch_bench.store.get(generation.id).plan
+    assert kept["asked"] == {"accelerator": "cpu", "gpu": 0}
+    assert kept["torch"]["reason"] == "You chose cpu."
+    assert "You chose cpu." in (generation.folder / "install.log").read_text()
+
+
+def test_probes_see_only_the_gpu_that_was_chosen(torch_bench, monkeypatch):
+    """While installing and whenever the environment is checked."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = 'import os\nassert os.environ["CUDA_VISIBLE_DEVICES"] == "1", "all are visible"\n'
+    build_wheel(torch_bench.wheels, "torch", "2.9", requires=["nvidia-cublas"], source=seen)
+    two = replace(GPU_MACHINE, gpus=GPU_MACHINE.gpus * 2)
+    generation = install(torch_bench, hardware=two, asked=Asked(None, 1))
+    assert [each.ok for each in check(generation) if each.name == "import:torch"] == [True]
+
+
+def test_a_choice_that_is_not_there_leaves_nothing_behind(torch_bench):
+    """Refused while planning."""
+    with pytest.raises(EnvError) as caught:
+        install(torch_bench, hardware=GPU_MACHINE, asked=Asked("cu999"))
+    assert caught.value.code == "accelerator-unknown"
+    assert torch_bench.store.active() is None
+
+
+def test_a_system_without_any_build_of_torch_is_told_at_once(torch_bench):
+    """No index is searched for what cannot be there."""
+    with pytest.raises(EnvError) as caught:
+        torch_bench.install(catalog=load_catalog(), hardware=replace(CPU_MACHINE, libc="musl"))
+    assert caught.value.code == "platform-unsupported"
+    assert "glibc" in caught.value.message
 
 
 def test_a_cuda_build_that_is_out_of_reach_is_named(torch_bench):
