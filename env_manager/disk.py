@@ -17,7 +17,7 @@ _RESERVE_BYTES = 256 * 1024**2
 
 def bytes_needed(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> int:
     """Bytes the installation will take: what is not cached yet, twice if cache and environments lie apart."""
-    here = _cached(cache)
+    here = downloaded(cache) | _entries(cache, ".rev")
     new = everything = 0
     for package in lock.packages:
         size = sizes.get(package.name, WheelSize(None, None)).unpacked or 0
@@ -28,9 +28,12 @@ def bytes_needed(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelS
     return (new if _one_volume(envs, cache) else new + everything) + _RESERVE_BYTES
 
 
-def require_space(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> None:
-    """Raise `disk-full` before anything is written if the installation cannot fit."""
-    needed = bytes_needed(envs, cache, lock, sizes)
+def require_space(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize], kept_wheels: int = 0) -> None:
+    """Raise `disk-full` before anything is written if the installation cannot fit.
+
+    `kept_wheels` is what large wheels will take as they come, beside what they unpack to.
+    """
+    needed = bytes_needed(envs, cache, lock, sizes) + kept_wheels
     free = shutil.disk_usage(envs).free
     if free < needed:
         raise EnvError(
@@ -45,12 +48,16 @@ def _one_volume(envs: Path, cache: Path) -> bool:
     return os.stat(existing).st_dev == os.stat(envs).st_dev
 
 
-def _cached(cache: Path) -> set[tuple[str, str]]:
+def downloaded(cache: Path) -> set[tuple[str, str]]:
+    """Name and version of every wheel that uv has fetched into its cache."""
+    return _entries(cache, ".http")
+
+
+def _entries(cache: Path, ending: str) -> set[tuple[str, str]]:
     # uv's cache has one entry a wheel, named after version and tags, in a folder named after the
     # package. If a later uv does it otherwise nothing is found, and the estimate is the full size.
     found: set[tuple[str, str]] = set()
-    for entry in cache.glob("wheels-*/*/*/*.http"):
-        found.add((entry.parent.name, entry.name.split("-")[0]))
-    for entry in cache.glob("wheels-*/*/*/*/*.http"):
-        found.add((entry.parent.name, entry.name.split("-")[0]))
+    for depth in ("*/*/*", "*/*/*/*"):
+        for entry in cache.glob(f"wheels-{depth}{ending}"):
+            found.add((entry.parent.name, entry.name.split("-")[0]))
     return found

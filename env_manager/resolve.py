@@ -194,13 +194,14 @@ def choose_wheels(uv: Uv, plan: Plan, python: Path, folder: Path) -> dict[str, s
     data = tomllib.loads((folder / "pylock.toml").read_text(encoding="utf-8"))
     chosen: dict[str, str] = {}
     for package in data.get("packages", []):
-        addresses = [_address(wheel) for wheel in package.get("wheels", [])]
+        addresses = [wheel_address(wheel) for wheel in package.get("wheels", [])]
         if addresses:
             chosen[package["name"]] = min(addresses, key=_generality)
     return chosen
 
 
-def _address(wheel: Mapping[str, Any]) -> str:
+def wheel_address(wheel: Mapping[str, Any]) -> str:
+    """Where a wheel of a `pylock.toml` lies: an address or a path."""
     return str(wheel.get("url") or wheel.get("path") or "")
 
 
