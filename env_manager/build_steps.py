@@ -87,16 +87,15 @@ class StepRunner:
         try:
             self._install_files(install, files, watch)
         except UvFailed as error:
-            if error.code == "hash-mismatch":
-                # A kept wheel was damaged on the disk since its hash was checked.
-                self.large.discard(files)
-                files = self.large.bring(install.packages, watch)
-                self._install_files(install, files, watch)
-            elif is_impossible(error):
+            if is_impossible(error):
                 self.uv.log(f"{error.message} Leaving the choice of the file to uv.")
                 return ()
-            else:
+            damaged = self.large.discard_damaged(files)
+            if not damaged:
                 raise
+            self.uv.log(f"damaged on the disk since its hash was checked: {', '.join(damaged)}")
+            files = self.large.bring(install.packages, watch)
+            self._install_files(install, files, watch)
         return files
 
     def _install_files(self, install: StepInstall, files: Mapping[str, Path], watch: StepWatch) -> None:

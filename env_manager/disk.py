@@ -57,7 +57,7 @@ def _entries(cache: Path, ending: str) -> set[tuple[str, str]]:
     # uv's cache has one entry a wheel, named after version and tags, in a folder named after the
     # package. If a later uv does it otherwise nothing is found, and the estimate is the full size.
     found: set[tuple[str, str]] = set()
-    for depth in ("*/*/*", "*/*/*/*"):
-        for entry in cache.glob(f"wheels-{depth}{ending}"):
+    for place in ("*/*/*", "*/*/*/*"):
+        for entry in cache.glob(f"wheels-*/{place}{ending}"):
             found.add((entry.parent.name, entry.name.split("-")[0]))
     return found

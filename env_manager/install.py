@@ -22,7 +22,7 @@ from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
-from env_manager.large import LargeWheels, wheel_files
+from env_manager.large import WHEELS, LargeWheels, collect_wheels, wheel_files
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
@@ -68,6 +68,7 @@ def install(
             generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
+            collect_wheels(store.root / WHEELS, store.envs)
             return generation
         except InstallStopped:
             raise
@@ -220,7 +221,7 @@ class Build:
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
         measured = sizes.of(chosen.values(), self.uv)
         files = wheel_files(self.folder, chosen, measured)
-        large = LargeWheels(self.uv, self.store.root / "wheels", files, catalog.large_wheel_bytes)
+        large = LargeWheels(self.uv, self.store.root / WHEELS, files, catalog.large_wheel_bytes)
         return {name: measured[url] for name, url in chosen.items()}, large
 
     def check_disk(self, lock: Lock, sizes: dict[str, WheelSize], large: LargeWheels) -> None:

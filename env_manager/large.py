@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from env_manager.disk import downloaded
 from env_manager.download import Transfers, WheelFile
 from env_manager.errors import EnvError
-from env_manager.resolve import Locked, wheel_address
+from env_manager.resolve import LOCK_NAME, Locked, wheel_address
 from env_manager.uv import Uv
 from env_manager.watch import StepWatch
 from env_manager.web import Access
@@ -21,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+WHEELS = "wheels"  # beside the environments
 # What uv may still manage: it can ask a keyring, and it trusts certificates of its own.
 _UV_MAY_KNOW = ("index-refused", "certificate-unknown")
 
@@ -35,6 +38,13 @@ def wheel_files(folder: Path, chosen: Mapping[str, str], sizes: Mapping[str, Whe
             if sha256 and address == chosen.get(package["name"]):
                 files[package["name"]] = WheelFile(address, sha256, sizes[address].packed or wheel.get("size"))
     return files
+
+
+def collect_wheels(folder: Path, envs: Path) -> None:
+    """Forget the large wheels that no generation's lock names; what cannot be removed now is left to the next time."""
+    with suppress(OSError):
+        locks = [lock.read_text(encoding="utf-8", errors="replace") for lock in envs.glob(f"*/{LOCK_NAME}")]
+        WheelStore(folder).collect({sha256 for text in locks for sha256 in re.findall(r"sha256:([0-9a-f]{64})", text)})
 
 
 class LargeWheels:
@@ -104,7 +114,9 @@ class LargeWheels:
             raise error
         self.uv.log(f"{error.message} Trying it with uv.")
 
-    def discard(self, names: Collection[str]) -> None:
-        """Forget wheels that turned out to be damaged on the disk."""
-        for name in names:
+    def discard_damaged(self, names: Collection[str]) -> tuple[str, ...]:
+        """Forget those wheels whose file has no longer the hash under which it is kept."""
+        damaged = tuple(name for name in names if not self.store.sound(self.files[name].sha256))
+        for name in damaged:
             self.store.discard(self.files[name].sha256)
+        return damaged

@@ -231,13 +231,14 @@ class WheelSizes:
         """The size of each wheel, asking the index only for those not seen before."""
         wanted = set(urls)
         new = {url for url in wanted - set(self.known) if not (uv.offline and url.startswith("http"))}
-        for url, size in measure(sorted(new), uv.environ, uv.cancelled).items():
+        fresh = measure(sorted(new), uv.environ, uv.cancelled)
+        for url, size in fresh.items():
             if size.unpacked is not None:
                 self.known[url] = size
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rows = {url: [size.packed, size.unpacked] for url, size in sorted(self.known.items())}
         self.file.write_text(json.dumps(rows), encoding="utf-8")
-        return {url: self.known.get(url, WheelSize(None, None)) for url in wanted}
+        return {url: self.known.get(url) or fresh.get(url) or WheelSize(None, None) for url in wanted}
 
 
 def is_unreachable(error: UvFailed) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -36,6 +37,17 @@ class WheelStore:
     def find(self, sha256: str) -> Path | None:
         """The whole wheel of that hash."""
         return next(iter(sorted((self.folder / sha256).glob("*.whl"))), None)
+
+    def sound(self, sha256: str) -> bool:
+        """Whether the whole wheel of that hash still has it; reads all of it."""
+        file = self.find(sha256)
+        if file is None:
+            return False
+        digest = hashlib.sha256()
+        with file.open("rb") as content:
+            while block := content.read(1024 * 1024):
+                digest.update(block)
+        return digest.hexdigest() == sha256
 
     def part(self, sha256: str) -> Path:
         """The file that collects what arrives."""
