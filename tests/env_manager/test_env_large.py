@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Bench, Recorder
+from install_bench import Bench, Recorder
 from large_index import LargeIndex
 from small_index import CPU_MACHINE, build_wheel, fill, small_catalog
 
@@ -33,7 +33,7 @@ INSTALLER = """
 import sys
 sys.path[:0] = [{here!r}]
 from pathlib import Path
-from conftest import Recorder
+from install_bench import Recorder
 from test_env_large import large_catalog
 from small_index import CPU_MACHINE
 from env_manager.generations import Store
