@@ -140,10 +140,12 @@ def uv_alone(folder: Path, name: str, generation: Generation) -> float:
     return seconds
 
 
-def cancel_seconds(store: Store, phase: str) -> float:
-    """From the wish to stop in a phase until nothing runs any more."""
+def cancel(store: Store, phase: str) -> tuple[float, float]:
+    """Seconds from the wish to stop in a phase until no child runs any more, and until its folder is gone too."""
     watcher = Watcher()
     asked: list[float] = []
+    still: list[float] = []
+    over = threading.Event()
 
     def cancelled() -> bool:
         name, began = watcher.marks[-1] if watcher.marks else ("", 0.0)
@@ -152,24 +154,40 @@ def cancel_seconds(store: Store, phase: str) -> float:
             asked.append(time.monotonic())
         return bool(asked)
 
+    def look() -> None:
+        while not over.wait(0.01):
+            if asked and children():
+                still.append(time.monotonic())
+
+    looker = threading.Thread(target=look)
+    looker.start()
     try:
         install(store, report=watcher, cancelled=cancelled)
     except InstallStopped:
-        seconds = time.monotonic() - asked[0]
-        left = children()
-        if left:
-            raise SystemExit(f"still running after a cancellation: {left}") from None
-        return seconds
-    # The phase was over before it could be interrupted.
-    return 0.0
+        gone = time.monotonic() - asked[0]
+    else:
+        raise SystemExit(f"{phase} was over before it could be cancelled")
+    finally:
+        over.set()
+        looker.join()
+    if left := children():
+        raise SystemExit(f"still running after a cancellation: {left}")
+    return (still[-1] if still else asked[0]) - asked[0], gone
 
 
 def children() -> list[str]:
-    """Processes that this one has started and that are still there (Linux)."""
-    found: list[str] = []
-    for file in Path("/proc/self/task").glob("*/children"):
-        found += file.read_text().split()
-    return found
+    """Processes below this one that are still there (Linux)."""
+    parents: dict[str, str] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[file.parent.name] = file.read_text().rpartition(")")[2].split()[1]
+        except (OSError, IndexError):
+            # It ended while it was looked at.
+            continue
+    found = [str(os.getpid())]
+    for id in found:
+        found += [child for child, parent in parents.items() if parent == id]
+    return found[1:]
 
 
 def resume(folder: Path) -> tuple[float, int, float]:
@@ -217,74 +235,97 @@ def switches(store: Store, ids: list[str]) -> list[float]:
     return sorted(seconds)
 
 
-def measure(folder: Path) -> int:
-    store = Store(folder / "home")
-    print("Installing (the real stack; minutes) …", flush=True)
+class Table:
+    """Prints figures in columns and remembers which bounds held."""
+
+    def __init__(self) -> None:
+        self.bounds: list[tuple[bool, str]] = []
+
+    def head(self, unit: str, *columns: str) -> None:
+        print(f"\n{unit:46}" + "".join(f"{column:>10}" for column in columns))
+
+    def row(self, name: str, *figures: float, digits: int = 1) -> None:
+        print(f"{name:46}" + "".join(f"{figure:10.{digits}f}" for figure in figures), flush=True)
+
+    def bound(self, name: str, figure: float, most: float, unit: str = "s", digits: int = 2) -> None:
+        self.bounds.append((figure <= most, f"{name}: {figure:.{digits}f} of {most:g} {unit}"))
+
+    def end(self) -> int:
+        print()
+        for held, text in self.bounds:
+            print(f"{'held  ' if held else 'MISSED'}  {text}")
+        return 0 if all(held for held, _ in self.bounds) else 1
+
+
+def installations(table: Table, folder: Path, store: Store) -> tuple[Generation, Generation]:
+    """A cold and a second installation beside uv, with seconds, bytes and the pace of reports."""
+    print("Installing the real stack (minutes) …", flush=True)
     first, cold, watcher, cold_phases = install_once(store, "fettle, cold")
     uv_cold = uv_alone(folder, "uv-cold", first)
-    alone = disk_bytes(folder / "uv-cold", folder / "uv-cache")
-    fettle_first = disk_bytes(store.root)
+    alone, before = disk_bytes(folder / "uv-cold", folder / "uv-cache"), disk_bytes(store.root)
     used = used_bytes(folder)
-    second, warm, warm_watcher, warm_phases = install_once(store, "fettle, again")
-    grown = used_bytes(folder) - used
-    fettle_second = disk_bytes(store.root)
+    second, warm, again, warm_phases = install_once(store, "fettle, again")
+    used, grown = used_bytes(folder) - used, disk_bytes(store.root) - before
     uv_warm = uv_alone(folder, "uv-warm", second)
 
-    print(f"\n{'seconds':34}{'cold':>9}{'again':>9}")
-    print(f"{'uv alone, same lock':34}{uv_cold:9.1f}{uv_warm:9.1f}")
-    print(f"{'fettle, everything':34}{cold:9.1f}{warm:9.1f}")
+    table.head("seconds", "cold", "again")
+    table.row("uv alone, same lock", uv_cold, uv_warm)
+    table.row("fettle, everything", cold, warm)
     for name in dict.fromkeys([*cold_phases, *warm_phases]):
-        print(f"{'  ' + name:34}{cold_phases.get(name, 0):9.1f}{warm_phases.get(name, 0):9.1f}")
-    for id, step in watcher.steps.items():
-        print(f"{'    ' + id:34}{step.seconds:9.1f}{warm_watcher.steps[id].seconds:9.1f}")
-    fetched = sum(step.bytes_total or 0 for step in watcher.steps.values())
-    print(
-        f"{'MB over the network':34}{fetched / 1e6:9.0f}"
-        f"{sum(step.bytes_total or 0 for step in warm_watcher.steps.values()) / 1e6:9.0f}"
-    )
+        table.row(f"  {name}", cold_phases.get(name, 0), warm_phases.get(name, 0))
+        for id, step in watcher.steps.items() if name == "install" else ():
+            table.row(f"    {id}", step.seconds, again.steps[id].seconds)
+    table.head("MB", "cold", "again")
+    fetched = [sum(step.bytes_total or 0 for step in each.steps.values()) for each in (watcher, again)]
+    table.row("over the network", *(each / 1e6 for each in fetched))
+    table.head("MB on the disk, files with several names once")
+    table.row("uv alone: environment and cache", alone / 1e6)
+    table.row("fettle: one generation, cache, large wheels", before / 1e6)
+    table.row("fettle: what a second identical one adds", grown / 1e6)
+    table.row("  by statvfs, other writers counted", used / 1e6)
+    gap = max(watcher.longest_gap, again.longest_gap)
+    table.bound("again, over uv's own time", warm - uv_warm, SECOND_OVER_UV)
+    table.bound("what the second adds", 100 * grown / disk_bytes(first.folder), 100 * SECOND_SHARE, "% of the first")
+    table.bound("longest silence of a running step", gap, UPDATE_GAP)
+    return first, second
 
-    print(f"\n{'MB on the disk':44}{'':>9}")
-    print(f"{'uv alone: environment and cache':44}{alone / 1e6:9.0f}")
-    print(f"{'fettle: one generation, cache, kept wheels':44}{fettle_first / 1e6:9.0f}")
-    print(f"{'fettle: the second identical generation':44}{(fettle_second - fettle_first) / 1e6:9.0f}")
-    print(f"{'the same, by statvfs':44}{grown / 1e6:9.0f}")
 
+def quick(table: Table, store: Store, first: Generation, second: Generation) -> None:
+    """What needs no installation: switches, rollbacks, verification."""
     flips = switches(store, [first.id, second.id])
-    p50, p99 = statistics.median(flips), flips[int(len(flips) * 0.99)]
-    backs = [timed(lambda to=each: store.rollback(to)) for each in (first.id, second.id) * 5]
-    checks = [
-        timed(lambda: verify.against_own_record(second.env, second.folder / verify.RECORD_NAME)) for _ in range(5)
-    ]
-    per_6_gb = min(checks) * 6e9 / second.bytes
-    print(f"\n{'seconds':44}{'median':>9}{'worst':>9}")
-    print(f"{f'switch, {SWITCHES} times (worst: p99)':44}{p50:9.4f}{p99:9.4f}")
-    print(f"{'rollback with sizes verified, 10 times':44}{statistics.median(backs):9.3f}{max(backs):9.3f}")
-    print(f"{'verify every file, 5 times':44}{statistics.median(checks):9.3f}{max(checks):9.3f}")
-    cancels = {phase: cancel_seconds(store, phase) for phase in ("resolve", "install", "prove")}
-    for phase, seconds in cancels.items():
-        print(f"{f'cancel in {phase!r} until nothing runs':44}{seconds:9.3f}")
-    gap = max(watcher.longest_gap, warm_watcher.longest_gap)
-    print(f"{'longest silence of a running step':44}{gap:9.3f}")
-    again, size, rate = resume(folder)
-    print(f"{'a wheel of 200 MB from the loopback, MB/s':44}{rate:9.0f}")
+    p99 = flips[int(len(flips) * 0.99)]
+    backs = [timed(lambda to=each: store.rollback(to)) for each in (first.id, second.id) * 5]  # type: ignore[misc]
+    record = second.folder / verify.RECORD_NAME
+    checks = [timed(lambda: verify.against_own_record(second.env, record)) for _ in range(5)]
+    table.head("seconds", "median", "worst")
+    table.row(f"switch, {SWITCHES} times (worst: p99)", statistics.median(flips), p99, digits=4)
+    table.row("rollback with sizes verified, 10 times", statistics.median(backs), max(backs), digits=3)
+    table.row("sizes of every file, 5 times", statistics.median(checks), max(checks), digits=3)
+    table.bound("switch, p99", p99 * 1000, SWITCH_P99 * 1000, "ms")
+    table.bound("rollback, the slowest", max(backs), ROLLBACK)
+    table.bound("sizes of every file", min(checks) * 6e9 / second.bytes, VERIFY_PER_6_GB, "s per 6 GB")
 
-    stack = fettle_first
-    bounds = {
-        f"again, over uv's own time: {warm - uv_warm:.1f} of {SECOND_OVER_UV} s": warm - uv_warm <= SECOND_OVER_UV,
-        f"the second generation's bytes: {(fettle_second - fettle_first) / stack:.2%} of {SECOND_SHARE:.1%}": (
-            fettle_second - fettle_first <= SECOND_SHARE * stack
-        ),
-        f"switch, p99: {p99 * 1000:.1f} of {SWITCH_P99 * 1000:.0f} ms": p99 <= SWITCH_P99,
-        f"rollback, the slowest: {max(backs):.2f} of {ROLLBACK} s": max(backs) <= ROLLBACK,
-        f"verify: {per_6_gb:.2f} of {VERIFY_PER_6_GB} s per 6 GB": per_6_gb <= VERIFY_PER_6_GB,
-        f"cancel, the slowest: {max(cancels.values()):.2f} of {CANCEL} s": max(cancels.values()) <= CANCEL,
-        f"longest silence: {gap:.2f} of {UPDATE_GAP} s": gap <= UPDATE_GAP,
-        f"fetched again after 90 % of {size / 1e6:.0f} MB: {again:.2%} of {FETCHED_AGAIN:.0%}": again <= FETCHED_AGAIN,
-    }
-    print()
-    for text, held in bounds.items():
-        print(f"{'held  ' if held else 'MISSED'}  {text}")
-    return 0 if all(bounds.values()) else 1
+
+def interruptions(table: Table, store: Store, folder: Path) -> None:
+    """Cancelling in the middle of phases, and a large download that is taken up again."""
+    found = {phase: cancel(store, phase) for phase in ("resolve", "install", "prove")}
+    table.head("seconds after a cancellation until", "no child", "no folder")
+    for phase, seconds in found.items():
+        table.row(f"  in {phase!r}", *seconds, digits=3)
+    share, size, rate = resume(folder)
+    table.head("a large wheel from the loopback", "MB", "MB/s")
+    table.row("  fetched whole", size / 1e6, rate)
+    table.bound("cancel until nothing runs, the slowest", max(ended for ended, _ in found.values()), CANCEL)
+    table.bound("fetched again after a stop at 90 %", 100 * share, 100 * FETCHED_AGAIN, "%")
+
+
+def measure(folder: Path) -> int:
+    """All of it; the exit status."""
+    table, store = Table(), Store(folder / "home")
+    first, second = installations(table, folder, store)
+    quick(table, store, first, second)
+    interruptions(table, store, folder)
+    return table.end()
 
 
 def main() -> int:

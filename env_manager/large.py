@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from env_manager.disk import downloaded
+from env_manager.disk import CachedWheel, downloaded
 from env_manager.download import Transfers, WheelFile
 from env_manager.errors import EnvError
 from env_manager.resolve import LOCK_NAME, Locked, wheel_address
@@ -62,15 +62,15 @@ class LargeWheels:
     def network_bytes(self, packages: Sequence[Locked]) -> dict[str, int | None]:
         """What will come over the network for each package; None where its size is unknown."""
         cached = downloaded(self.uv.cache)
-        return {package.name: self._network_bytes(package, cached) for package in packages}
+        return {package.name: self._network_bytes(package.name, cached) for package in packages}
 
-    def _network_bytes(self, package: Locked, cached: Collection[tuple[str, str]]) -> int | None:
-        file = self.files.get(package.name)
+    def _network_bytes(self, name: str, cached: Collection[CachedWheel]) -> int | None:
+        file = self.files.get(name)
         if file is None:
             return None
-        if not file.remote or (package.name, package.version) in cached or self.store.find(file.sha256):
+        if not file.remote or any(each.is_of(name, file.file_name) for each in cached) or self.store.find(file.sha256):
             return 0
-        if file.size is None or package.name not in self.large:
+        if file.size is None or name not in self.large:
             return file.size
         return max(0, file.size - self.store.part_bytes(file.sha256))
 
@@ -83,11 +83,15 @@ class LargeWheels:
         to_come = self.network_bytes([package for package in packages if package.name in self.large])
         missing = {name: self.large[name] for name, size in to_come.items() if size}
         # A part may have all its bytes and still wait for the check of its hash.
-        missing |= {name: self.large[name] for name in to_come if self.store.part_bytes(self.large[name].sha256)}
+        missing |= {name: self.large[name] for name, size in to_come.items() if size == 0 and self._unchecked(name)}
         if missing and not self.uv.offline:
             self._fetch(missing, watch)
         found = {name: self.store.find(self.large[name].sha256) for name in to_come}
         return {name: file for name, file in found.items() if file}
+
+    def _unchecked(self, name: str) -> bool:
+        file = self.large[name]
+        return self.store.find(file.sha256) is None and self.store.part_bytes(file.sha256) == file.size
 
     def _fetch(self, missing: Mapping[str, WheelFile], watch: StepWatch) -> None:
         try:

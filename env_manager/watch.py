@@ -42,6 +42,7 @@ class StepWatch:
         self._by_uv = dict(to_come)
         self._sizes = sizes
         self._old = set(_archives(cache)) | set(_temporary(cache))
+        self._before = downloaded(cache)
         self._whole: dict[str, int] = {}
         self._samples: deque[tuple[float, int]] = deque([(self.started, 0)])
         report.step(self.progress)
@@ -102,7 +103,7 @@ class StepWatch:
             return 0
         if self._total() is None:
             return self._unpacked()
-        there = {name for name, _ in downloaded(self._cache)} & expected
+        there = {wheel.name for wheel in downloaded(self._cache) - self._before} & expected
         whole = sum(self._by_uv[name] or 0 for name in there)
         rest = expected - there
         packed = sum(self._by_uv[name] or 0 for name in rest)

@@ -16,9 +16,13 @@ import pytest
 from large_index import LargeIndex, sha256
 from small_index import build_wheel
 
+from env_manager.disk import CachedWheel
 from env_manager.download import Transfers, WheelFile
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.progress import StepProgress
+from env_manager.watch import StepWatch
 from env_manager.web import Access, shown
+from env_manager.wheels import WheelSize
 from env_manager.wheelstore import WheelStore, plain_name
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
@@ -299,6 +303,40 @@ def test_wheels_that_nothing_needs_are_collected(fetch):
     assert fetch.store.find(fetch.wheel.sha256)
     assert fetch.store.collect(()) == (fetch.wheel.sha256,)
     assert [entry.name for entry in fetch.store.folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "file_name", "same"),
+    [
+        (("torch", "2.13.0+cpu", "cp311-cp311-manylinux_2_28_x86_64"), "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", True),
+        (("torch", "2.13.0+cpu", "cp312-cp312-manylinux_2_28_x86_64"), "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", False),
+        (("torch", "2.13.0", "cp311-cp311-win_amd64"), "torch-2.13.0+cpu-cp311-cp311-win_amd64.whl", False),
+        (("regex", "1.0", "516d0c2242d49034"), "regex-1.0-cp311-cp311-manylinux_2_28_x86_64.whl", True),
+        (("fx-a", "1.0", "py3-none-any"), "fx_a-1.0-1-py3-none-any.whl", True),
+    ],
+)  # fmt: skip
+def test_a_cached_wheel_is_known_by_version_and_python(entry, file_name, same):
+    """The same version for another Python is another wheel; a digest of tags cannot be told apart."""
+    assert CachedWheel(*entry).is_of(entry[0], file_name) is same
+
+
+def test_what_was_in_the_cache_before_has_not_come_now(tmp_path, recorder):
+    """Another version of a package in the cache is no progress; a new entry is."""
+    entries = tmp_path / "wheels-v7/pypi/fx-a"
+    entries.mkdir(parents=True)
+    (entries / "1.0-py3-none-any.http").touch()
+    step = StepProgress("one", "One", "waiting")
+    watch = StepWatch(step, {"fx-a": 700}, {"fx-a": WheelSize(700, 900)}, tmp_path, recorder)
+    watch.tick()
+    assert (watch.progress.bytes_done, watch.progress.bytes_total) == (0, 700)
+    unpacking = tmp_path / ".tmpx"
+    unpacking.mkdir()
+    (unpacking / "file").write_bytes(bytes(450))
+    watch.tick()
+    assert watch.progress.bytes_done == 350
+    (entries / "1.1-py3-none-any.http").touch()
+    watch.tick()
+    assert watch.progress.bytes_done == 700
 
 
 BOB = "Basic " + b64encode(b"bob:p w").decode()
