@@ -116,11 +116,7 @@ class Display:
     def _step(self, step: dict[str, Any]) -> None:
         changed = self._states.get(step["id"]) != step["state"]
         self._states[step["id"]] = step["state"]
-        figures = (
-            f"{size(step['bytes_done'])} of {size(step['bytes_total'])}"
-            if step["bytes_total"]
-            else size(step["bytes_done"])
-        )
+        figures = _downloaded(step)
         if step["state"] == "running":
             self._rewrite(f"  ... {step['title']}  {figures}  {duration(step['seconds'])}")
         elif changed and step["state"] == "done":
@@ -141,3 +137,16 @@ class Display:
     def _rewrite(self, text: str) -> None:
         if self._live:
             print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+
+
+def _downloaded(step: dict[str, Any]) -> str:
+    """The bytes of an installation step, with their pace and what is left of the time while they come."""
+    done, total = step["bytes_done"], step["bytes_total"]
+    if not done and not total:
+        return "no download" if total == 0 else ""
+    figures = f"{size(done)} of {size(total)}" if total else size(done)
+    if step.get("bytes_per_second"):
+        figures += f"  {size(step['bytes_per_second'])}/s"
+    if step.get("seconds_left"):
+        figures += f"  {duration(step['seconds_left'])} left"
+    return figures

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from env_manager import verify
-from env_manager.errors import EnvError, InstallStopped
+from env_manager.errors import EnvError, InstallStopped, UvFailed
+from env_manager.large import LargeWheels
 from env_manager.preflight import Check, probe, probes_for
 from env_manager.progress import Reporter, StepProgress
-from env_manager.resolve import StepInstall
+from env_manager.resolve import Locked, StepInstall, is_impossible
 from env_manager.uv import Uv
 from env_manager.watch import StepWatch
 from env_manager.wheels import WheelSize
@@ -26,6 +27,7 @@ class StepRunner:
         folder: Path,
         report: Reporter,
         sizes: Mapping[str, WheelSize],
+        large: LargeWheels,
         index_arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
@@ -34,6 +36,7 @@ class StepRunner:
         self.folder = folder
         self.report = report
         self.sizes = sizes
+        self.large = large
         self.index_arguments = list(index_arguments)
         self.environ = environ or {}
 
@@ -44,18 +47,15 @@ class StepRunner:
             self.report.step(self._waiting(install))
         return [self._run(install).as_json() for install in installs]
 
-    def _sizes_of(self, install: StepInstall) -> dict[str, int | None]:
-        unknown = WheelSize(None, None)
-        return {package.name: self.sizes.get(package.name, unknown).unpacked for package in install.packages}
-
     def _waiting(self, install: StepInstall) -> StepProgress:
         step = install.step
         packages = tuple(f"{package.name}=={package.version}" for package in install.packages)
-        known = [size for size in self._sizes_of(install).values() if size is not None]
-        total = sum(known) if len(known) == len(packages) else None
         if not step.requirements:
             reason = "Nothing of this step is for this machine."
             return StepProgress(step.id, step.title, "skipped", 0, 0, reason=reason)
+        sizes = self.large.network_bytes(install.packages).values()
+        known = [size for size in sizes if size is not None]
+        total = sum(known) if len(known) == len(sizes) else None
         return StepProgress(step.id, step.title, "waiting", 0, total, packages=packages)
 
     def _run(self, install: StepInstall) -> StepProgress:
@@ -63,7 +63,8 @@ class StepRunner:
         if waiting.state == "skipped":
             return waiting
         self.uv.log(f"== step {install.step.id}: {install.step.title}")
-        watch = StepWatch(waiting, self._sizes_of(install), self.uv.cache, self.folder / "env", self.report)
+        to_come = self.large.network_bytes(install.packages)
+        watch = StepWatch(waiting, to_come, self.sizes, self.uv.cache, self.report)
         try:
             self._install(install, watch)
             findings = self._probe(install, watch)
@@ -77,15 +78,43 @@ class StepRunner:
         return watch.end("done", probe="; ".join(check.evidence for check in findings))
 
     def _install(self, install: StepInstall, watch: StepWatch) -> None:
-        if not install.packages:
-            return
-        file = Path("steps") / f"{install.step.id}.txt"
-        text = "\n".join(package.as_requirement() for package in install.packages)
+        here = self._install_large(install, watch)
+        rest = [package for package in install.packages if package.name not in here]
+        if rest:
+            self._run_uv(install.step.id, rest, self.index_arguments, watch)
+
+    def _install_large(self, install: StepInstall, watch: StepWatch) -> Collection[str]:
+        """Install the large wheels of a step from files of ours; the names of those packages."""
+        files = self.large.bring(install.packages, watch)
+        try:
+            self._install_files(install, files, watch)
+        except UvFailed as error:
+            if is_impossible(error):
+                self.uv.log(f"{error.message} Leaving the choice of the file to uv.")
+                return ()
+            damaged = self.large.discard_damaged(files)
+            if not damaged:
+                raise
+            self.uv.log(f"damaged on the disk since its hash was checked: {', '.join(damaged)}")
+            files = self.large.bring(install.packages, watch)
+            self._install_files(install, files, watch)
+        return files
+
+    def _install_files(self, install: StepInstall, files: Mapping[str, Path], watch: StepWatch) -> None:
+        packages = [package for package in install.packages if package.name in files]
+        if packages:
+            # A folder of links and not a path in the requirement, which would leave our path in the environment.
+            folders = [argument for file in files.values() for argument in ("--find-links", str(file.parent))]
+            self._run_uv(f"{install.step.id}-large", packages, ["--no-index", *folders], watch)
+
+    def _run_uv(self, name: str, packages: Sequence[Locked], source: Sequence[str], watch: StepWatch) -> None:
+        file = Path("steps") / f"{name}.txt"
+        text = "\n".join(package.as_requirement() for package in packages)
         (self.folder / file).write_text(text + "\n", encoding="utf-8")
         # Only what the lock names, each file checked against its hash: no step can move another's versions.
         self.uv.run(
             ["pip", "install", "--python", str(self.python), "--no-deps", "--require-hashes"]
-            + ["--only-binary", ":all:", "--requirements", str(file), *self.index_arguments],
+            + ["--only-binary", ":all:", "--requirements", str(file), *source],
             cwd=self.folder,
             on_tick=watch.tick,
         )

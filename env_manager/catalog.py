@@ -23,6 +23,7 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d+)?(\.post\d+)?")
 _RELEASE = r"\d+\.\d+"
 _MACHINES = ("linux-x86_64", "linux-aarch64", "windows-x86_64", "macos-aarch64")
+_TOP_FIELDS = ("format", "date", "python", "holds", "torch_indexes", "steps", "large_wheel_bytes")
 _HOLD = re.compile(r"([a-z0-9-]+)<(\d+(?:\.\d+)*)")
 
 
@@ -105,6 +106,8 @@ class Catalog:
     holds: tuple[Hold, ...]
     torch_indexes: tuple[TorchIndex, ...]
     steps: tuple[Step, ...]
+    # Wheels above this are fetched so that they can be resumed.
+    large_wheel_bytes: int = 32 * 1024**2
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -134,13 +137,14 @@ def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
     reader = _Reader(file)
     if data.get("format") != FORMAT:
         raise _refused(file, f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}")
-    top = reader.record(data, "the catalog", {"format", "date", "python", "holds", "torch_indexes", "steps"})
+    top = reader.record(data, "the catalog", set(_TOP_FIELDS))
     catalog = Catalog(
         date=reader.text(top, "date", "the catalog"),
         python=reader.texts(top, "python", "the catalog", r"3\.\d+"),
         holds=tuple(reader.hold(item) for item in reader.records(top, "holds")),
         torch_indexes=tuple(reader.index(item) for item in reader.records(top, "torch_indexes")),
         steps=tuple(reader.step(item) for item in reader.records(top, "steps")),
+        large_wheel_bytes=reader.count(top, "large_wheel_bytes", Catalog.large_wheel_bytes),
     )
     _check_whole(catalog, file)
     return catalog
@@ -221,6 +225,12 @@ class _Reader:
 
     def optional_text(self, data: dict[str, Any], key: str, where: str) -> str | None:
         return self.text(data, key, where) if key in data else None
+
+    def count(self, data: dict[str, Any], key: str, default: int) -> int:
+        value = data.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self.refuse(f"{key} is not a whole number: {value!r}")
+        return value
 
     def flag(self, data: dict[str, Any], key: str, where: str) -> bool:
         value = data.get(key, False)

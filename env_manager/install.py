@@ -23,6 +23,7 @@ from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
+from env_manager.large import WHEELS, LargeWheels, collect_wheels, wheel_files
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
@@ -70,6 +71,7 @@ def install(
             generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
+            collect_wheels(store.root / WHEELS, store.envs)
             return generation
         except InstallStopped:
             raise
@@ -89,12 +91,12 @@ def _build(
 ) -> Generation:
     interpreter = build.make_environment(catalog)
     plan, lock = build.plan_and_lock(hardware, catalog, overrides, allow_large)
-    sizes = build.measure(plan)
-    build.check_disk(lock, sizes)
+    sizes, large = build.measure(plan, catalog)
+    build.check_disk(lock, sizes, large)
 
     build.phase("install", "Installing, step by step")
     steps = StepRunner(
-        build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan), plan.torch.environ()
+        build.uv, build.python, build.folder, build.report, sizes, large, index_arguments(plan), plan.torch.environ()
     )
     rows = steps.run_all(split_by_step(plan, lock))
 
@@ -223,18 +225,20 @@ class Build:
             self.uv.log(f"left out: {left.package}: {left.reason}")
         return plan, lock
 
-    def measure(self, plan: Plan) -> dict[str, WheelSize]:
-        """The size of the wheel of each package in the lock."""
+    def measure(self, plan: Plan, catalog: Catalog) -> tuple[dict[str, WheelSize], LargeWheels]:
+        """The size of the wheel of each package in the lock, and which of them are large."""
         self.phase("measure", "Asking how large the packages are")
         chosen = choose_wheels(self.uv, plan, self.python, self.folder)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
         measured = sizes.of(chosen.values(), self.uv)
-        return {name: measured[url] for name, url in chosen.items()}
+        files = wheel_files(self.folder, chosen, measured)
+        large = LargeWheels(self.uv, self.store.root / WHEELS, files, catalog.large_wheel_bytes)
+        return {name: measured[url] for name, url in chosen.items()}, large
 
-    def check_disk(self, lock: Lock, sizes: dict[str, WheelSize]) -> None:
+    def check_disk(self, lock: Lock, sizes: dict[str, WheelSize], large: LargeWheels) -> None:
         """Refuse before anything is written if it cannot fit."""
         self.phase("disk", "Checking the free space")
-        require_space(self.store.envs, self.uv.cache, lock, sizes)
+        require_space(self.store.envs, self.uv.cache, lock, sizes, large.room_needed(lock.packages))
 
     def probes(self, plan: Plan, lock: Lock) -> tuple[str, ...]:
         """What proves this generation: the probes of what is installed."""

@@ -12,9 +12,11 @@ StepState = Literal["waiting", "running", "done", "failed", "skipped"]
 class StepProgress:
     """One step of an installation at one moment.
 
-    Bytes are unpacked bytes that lie in the package cache or the new environment. `bytes_total` is
-    None where the index does not tell sizes. `probe` is the finding of the step's probe, `reason`
-    says why a step was skipped or has failed.
+    Bytes are those of wheels that come over the network in this installation: 0 of 0 where all is
+    in the cache. `bytes_total` is None where the index does not tell sizes. `bytes_per_second` is
+    over the last seconds, `seconds_left` for the rest of the bytes at that pace; both are None when
+    nothing is coming. `probe` is the finding of the step's probe, `reason` says why a step was
+    skipped or has failed.
     """
 
     id: str
@@ -26,6 +28,8 @@ class StepProgress:
     packages: tuple[str, ...] = ()
     probe: str | None = None
     reason: str | None = None
+    bytes_per_second: int | None = None
+    seconds_left: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -194,13 +194,14 @@ def choose_wheels(uv: Uv, plan: Plan, python: Path, folder: Path) -> dict[str, s
     data = tomllib.loads((folder / "pylock.toml").read_text(encoding="utf-8"))
     chosen: dict[str, str] = {}
     for package in data.get("packages", []):
-        addresses = [_address(wheel) for wheel in package.get("wheels", [])]
+        addresses = [wheel_address(wheel) for wheel in package.get("wheels", [])]
         if addresses:
             chosen[package["name"]] = min(addresses, key=_generality)
     return chosen
 
 
-def _address(wheel: Mapping[str, Any]) -> str:
+def wheel_address(wheel: Mapping[str, Any]) -> str:
+    """Where a wheel of a `pylock.toml` lies: an address or a path."""
     return str(wheel.get("url") or wheel.get("path") or "")
 
 
@@ -230,13 +231,14 @@ class WheelSizes:
         """The size of each wheel, asking the index only for those not seen before."""
         wanted = set(urls)
         new = {url for url in wanted - set(self.known) if not (uv.offline and url.startswith("http"))}
-        for url, size in measure(sorted(new), uv.environ, uv.cancelled).items():
+        fresh = measure(sorted(new), uv.environ, uv.cancelled)
+        for url, size in fresh.items():
             if size.unpacked is not None:
                 self.known[url] = size
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rows = {url: [size.packed, size.unpacked] for url, size in sorted(self.known.items())}
         self.file.write_text(json.dumps(rows), encoding="utf-8")
-        return {url: self.known.get(url, WheelSize(None, None)) for url in wanted}
+        return {url: self.known.get(url) or fresh.get(url) or WheelSize(None, None) for url in wanted}
 
 
 def is_unreachable(error: UvFailed) -> bool:

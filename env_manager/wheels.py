@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import os
-import ssl
 import struct
 import time
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
+from env_manager.web import Access, CannotFollow
+
 # Holds the whole table of contents of all but the largest wheels.
 _TAIL_BYTES = 128 * 1024
-_REQUEST_TIMEOUT_SECONDS = 10.0
+_READ_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _THREADS = 8
 _PATIENCE_SECONDS = 3.0
@@ -38,16 +39,21 @@ def measure(
 
     After a cancellation the sizes found so far are returned at once.
     """
-    opener = _opener(environ)
+    try:
+        access = Access.from_environ(environ)
+        access = replace(access, read_seconds=min(access.read_seconds, _READ_SECONDS))
+    except OSError:
+        # uv names a certificate that cannot be read; sizes are not worth a failure of their own.
+        return {}
     found: dict[str, WheelSize] = {}
     left = list(dict.fromkeys(urls))
     if left:
         started = time.monotonic()
-        found[left[0]] = _measure_one(left[0], opener)
+        found[left[0]] = _measure_one(left[0], access)
         near = (time.monotonic() - started) * len(left) < _PATIENCE_SECONDS
         # A near index needs no threads, and some resolvers drop lookups that come all at once.
         pool = ThreadPoolExecutor(1 if near else _THREADS)
-        waiting = {pool.submit(_measure_one, url, opener): url for url in left[1:]}
+        waiting = {pool.submit(_measure_one, url, access): url for url in left[1:]}
         while waiting and not cancelled():
             for done in wait(waiting, _POLL_SECONDS, FIRST_COMPLETED).done:
                 found[waiting.pop(done)] = done.result()
@@ -55,20 +61,7 @@ def measure(
     return found
 
 
-def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
-    context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE") or None)
-    proxies = {
-        scheme: proxy
-        for scheme in ("http", "https")
-        if (proxy := environ.get(f"{scheme.upper()}_PROXY") or environ.get("ALL_PROXY"))
-    }
-    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
-    if proxies:
-        handlers.append(urllib.request.ProxyHandler(proxies))
-    return urllib.request.build_opener(*handlers)
-
-
-def _measure_one(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
+def _measure_one(url: str, access: Access) -> WheelSize:
     parts = urlsplit(url)
     try:
         if parts.scheme in ("", "file"):
@@ -76,31 +69,34 @@ def _measure_one(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
             with zipfile.ZipFile(path) as wheel:
                 unpacked = sum(entry.file_size for entry in wheel.infolist())
             return WheelSize(os.stat(path).st_size, unpacked)
-        return _measure_remote(url, opener)
-    except (OSError, HTTPException, ValueError, zipfile.BadZipFile, struct.error):
-        # Sizes only feed the progress display and the disk estimate. An index that has no ranges
-        # or needs a password that only uv knows still installs, with its sizes unknown.
+        return _measure_remote(url, access)
+    except (OSError, HTTPException, CannotFollow, ValueError, zipfile.BadZipFile, struct.error):
+        # Sizes only feed the progress display and the disk estimate. An index that needs a
+        # password that only uv knows still installs, with its sizes unknown.
         return WheelSize(None, None)
 
 
-def _measure_remote(url: str, opener: urllib.request.OpenerDirector) -> WheelSize:
-    tail, total = _read_end(url, opener, _TAIL_BYTES)
+def _measure_remote(url: str, access: Access) -> WheelSize:
+    tail, total = _read_end(url, access, _TAIL_BYTES)
+    if not tail:
+        return WheelSize(total, None)
     try:
         return WheelSize(total, _unpacked(tail, total))
     except zipfile.BadZipFile:
         # The table of contents is longer than the tail: the end record says how much is needed.
         needed = _contents_bytes(tail)
-        tail, total = _read_end(url, opener, needed)
+        tail, total = _read_end(url, access, needed)
         return WheelSize(total, _unpacked(tail, total))
 
 
-def _read_end(url: str, opener: urllib.request.OpenerDirector, count: int) -> tuple[bytes, int]:
-    request = urllib.request.Request(url, headers={"Range": f"bytes=-{count}"})
-    with opener.open(request, timeout=_REQUEST_TIMEOUT_SECONDS) as reply:
-        if reply.status != 206:
+def _read_end(url: str, access: Access, count: int) -> tuple[bytes, int]:
+    with access.open(url, {"Range": f"bytes=-{count}"}) as reply:
+        if reply.status == 200 and "html" not in reply.headers.get("Content-Type", ""):
             # Without ranges the whole wheel would come: only its length is used.
-            raise ValueError(f"no ranges: {reply.status}")
-        total = int(reply.headers["Content-Range"].rpartition("/")[2])
+            return b"", int(reply.headers.get("Content-Length", ""))
+        if reply.status != 206:
+            raise ValueError(f"no size: {reply.status}")
+        total = int(reply.headers.get("Content-Range", "").rpartition("/")[2])
         return reply.read(), total
 
 

@@ -44,16 +44,16 @@ def build_wheel(
     *,
     source: str | None = None,
     requires: Sequence[str] = (),
-    payload: int = 0,
+    payload: int | bytes = 0,
     tag: str = "py3-none-any",
     extra: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a whole wheel with one module of that name and, if asked, a data file of `payload` bytes."""
+    """Write a whole wheel with one module of that name and, if asked, a data file: `payload`, or that many zeros."""
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {f"{module}/__init__.py": (source or f'__version__ = "{version}"\n').encode()}
     if payload:
-        files[f"{module}/payload.bin"] = b"\0" * payload
+        files[f"{module}/payload.bin"] = payload if isinstance(payload, bytes) else b"\0" * payload
     files |= {path: text.encode() for path, text in (extra or {}).items()}
     needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}".encode()
@@ -76,8 +76,8 @@ class SmallIndex:
     """A package index on the loopback address for the wheels in one folder.
 
     `behaviour` makes it answer badly: "login-page" sends HTML for lists, "error-500" fails,
-    "garbage-wheels" sends HTML for wheels, "truncated-wheels" half of them, "wrong-hash" announces
-    hashes of other files.
+    "garbage-wheels" sends HTML for wheels, "truncated-wheels" half of them, "no-length" keeps their
+    length to itself, "wrong-hash" announces hashes of other files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -152,7 +152,18 @@ class SmallIndex:
             return _send(request, 200, "text/html", b"<html>Please sign in</html>")
         if self.behaviour == "truncated-wheels":
             return _send(request, 200, "application/octet-stream", data[: len(data) // 2], len(data))
+        if self.behaviour == "no-length":
+            return _send_without_length(request, data)
         return _send(request, 200, "application/octet-stream", data, ranges=self.ranges)
+
+
+def _send_without_length(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    request.send_response(200)
+    request.send_header("Content-Type", "application/octet-stream")
+    request.send_header("Cache-Control", IMMUTABLE)
+    request.end_headers()
+    if request.command == "GET":
+        request.wfile.write(data)
 
 
 def _send_range(request: BaseHTTPRequestHandler, data: bytes, first: str, last: str) -> None:

@@ -134,22 +134,37 @@ def test_files_of_one_size_are_shared_between_generations(bench):
 
 
 def test_progress_tells_real_bytes(bench, recorder):
-    """The total is what the wheels unpack to, bytes only grow, and a done step has all of them."""
+    """The total is what the wheels weigh on the network, bytes only grow, and a done step has all of them."""
     bench.install(report=recorder)
     for id in ("first", "second", "third"):
         told = [step for step in recorder.steps if step.id == id]
         done = [step.bytes_done for step in told]
         assert done == sorted(done)
         assert told[-1].bytes_done == told[-1].bytes_total > 0
-    assert recorder.last("first").bytes_total >= 200_000
+    assert recorder.last("first").bytes_total == next(bench.wheels.glob("fx_first-1.0-*")).stat().st_size
+
+
+def test_an_index_without_ranges_tells_sizes_by_length(bench, recorder):
+    """Where the end of a wheel cannot be read its length is still told."""
+    bench.index.ranges = False
+    bench.install(report=recorder)
+    assert recorder.last("first").bytes_total == next(bench.wheels.glob("fx_first-1.0-*")).stat().st_size
 
 
 def test_an_index_that_tells_no_sizes_still_installs(bench, recorder):
-    """Without range requests totals are unknown, not invented."""
+    """Without any length totals are unknown, not invented, and what is unpacked is counted."""
+    bench.index.behaviour = "no-length"
     bench.index.ranges = False
     bench.install(report=recorder)
     assert recorder.last("first").bytes_total is None
     assert recorder.last("first").bytes_done >= 200_000
+
+
+def test_what_is_in_the_cache_is_not_counted_as_download(bench, recorder):
+    """A second generation comes from the cache: nothing of nothing."""
+    bench.install()
+    bench.install(report=recorder)
+    assert {(step.bytes_done, step.bytes_total) for step in recorder.steps} == {(0, 0)}
 
 
 def test_an_optional_step_may_fail_and_stays_visible(bench):
