@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from env_manager.build_steps import StepRunner
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
+from env_manager.file_record import RECORD_NAME, known_hashes, take_record
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
@@ -62,23 +64,30 @@ def install(
         report.phase("detect", "Looking at this machine")
         hardware = hardware or detect(store.root)
         catalog = catalog or load_catalog()
-        build = Build.begin(store, report, cancelled)
-        try:
+        with building(store, report, cancelled) as build:
             generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
             return generation
-        except InstallStopped:
-            raise
-        except EnvError as error:
-            build.keep_log(error)
-            raise
-        except OSError as error:
-            failure = from_os(error, "write the new environment")
-            build.keep_log(failure)
-            raise failure from error
-        finally:
-            build.remove()
+
+
+@contextmanager
+def building(store: Store, report: Reporter, cancelled: Callable[[], bool]) -> Iterator[Build]:
+    """A build folder that is gone at the end unless it was committed; a failure's log is kept."""
+    build = Build.begin(store, report, cancelled)
+    try:
+        yield build
+    except InstallStopped:
+        raise
+    except EnvError as error:
+        build.keep_log(error)
+        raise
+    except OSError as error:
+        failure = from_os(error, "write the new environment")
+        build.keep_log(failure)
+        raise failure from error
+    finally:
+        build.remove()
 
 
 def _build(
@@ -247,7 +256,7 @@ class Build:
         """Record, make durable, rename: from here on the generation exists and never changes."""
         for scratch in ("search.in", "exact.in", "requirements.in", "constraints.txt", "default-torch", "steps"):
             _remove(self.folder / scratch)
-        size = verify.take_record(self.env, self.folder / verify.RECORD_NAME)
+        size = self._take_record()
         generation = Generation(
             id=self.id,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -265,6 +274,11 @@ class Build:
         durable.sync_folder(self.store.envs)
         self.finished = True
         return replace(generation, folder=final)
+
+    def _take_record(self) -> int:
+        # Only the newest few: more would cost more time than hashing what they alone share.
+        others = [(other.env, other.folder / RECORD_NAME) for other in self.store.list()[-3:]]
+        return take_record(self.env, self.folder / RECORD_NAME, known_hashes(others))
 
     def keep_log(self, error: EnvError) -> None:
         """Move the log of a failed installation out of the build folder, and name it in the error."""

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from env_manager import child, verify
+from env_manager import child
 from env_manager.errors import InstallStopped
+from env_manager.file_record import RECORD_NAME, against_own_record
 from env_manager.probe import CHECKS, MARK
 from env_manager.uv import clean_environment
 
@@ -63,7 +64,7 @@ def check_files(generation: Checkable) -> list[Check]:
     if not python.exists():
         evidence = f"{python} is missing or points to a Python that was removed."
         return [Check("interpreter", False, evidence, REMEDY)]
-    damage = verify.against_own_record(generation.env, generation.folder / verify.RECORD_NAME)
+    damage = against_own_record(generation.env, generation.folder / RECORD_NAME)
     files = Check("files", True, "Every recorded file is there with its size.")
     if damage:
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
