@@ -86,7 +86,9 @@ def fits(tag: str, python: str, system: str, arch: str) -> str | None:
         oldest = min((int(each[3:]) for each in pythons if re.fullmatch(r"cp3\d+", each)), default=0)
         right_python = int(minor) >= oldest
     else:
-        right_python = any(each in (f"cp{major}{minor}", f"py{major}", f"py{major}{minor}") for each in pythons)
+        # Pure Python of an older minor version fits, compiled code does not.
+        older = {f"py{major}{each}" for each in range(int(minor) + 1)}
+        right_python = any(each in (f"cp{major}{minor}", f"py{major}") or each in older for each in pythons)
     if not right_python:
         return f"made for Python {parts[0]}, this is {python}"
     return None if any(_platform_fits(each, system, arch) for each in platforms) else f"made for {parts[2]}"
