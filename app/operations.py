@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from app import models
 from app.errors import AppError
@@ -41,21 +42,21 @@ class Operations:
 
     def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
+        asked = {"title": "Install dependencies", "overrides": overrides or {}, "allow_large": allow_large}
+        return self._start_installer(asked)
+
+    def start_repair(self, generation: str | None = None, *, whole: bool = False) -> Followed:
+        """Start building a damaged generation, or the active one, again from its own lock."""
+        self.store.get(generation) if generation else self.active_generation()
+        return self._start_installer({"title": "Repair environment", "repair": {"id": generation, "whole": whole}})
+
+    def _start_installer(self, asked: dict[str, Any]) -> Followed:
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
             raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
         identity = _new_id("install")
         folder = self.home.installs / identity
-        create(
-            folder,
-            {
-                "id": identity,
-                "kind": "install",
-                "title": "Install dependencies",
-                "overrides": overrides or {},
-                "allow_large": allow_large,
-            },
-        )
+        create(folder, {"id": identity, "kind": "install"} | asked)
         self._children.append(
             spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ))
         )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import Bench, Recorder
+from install_bench import Bench, Recorder
 from small_index import build_wheel
 
 from env_manager import file_record
