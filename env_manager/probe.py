@@ -102,7 +102,11 @@ def bitsandbytes() -> str:
     worst = (bnb.functional.dequantize_4bit(packed, state) - weights).abs().max().item()
     # The widest gap between two NF4 levels is 0.304, so no value is off by more than half of it.
     assert worst < 0.16, f"a 4-bit round trip is off by {worst:.3f}"
-    return f"bitsandbytes {bnb.__version__} packs to 4 bits on {device}"
+    inputs = torch.ones(1, 64, device=device)
+    product = bnb.matmul_4bit(inputs, packed.t(), quant_state=state)
+    expected = inputs @ bnb.functional.dequantize_4bit(packed, state).t()
+    assert torch.allclose(product, expected, atol=1e-2), "a 4-bit product came out wrong"
+    return f"bitsandbytes {bnb.__version__} multiplies in 4 bits on {device}"
 
 
 def triton() -> str:
