@@ -52,14 +52,16 @@ def diagnose(
     cancelled: Callable[[], bool] = lambda: False,
     checks: Sequence[Check] | None = None,
     timeout: float = preflight.CHECK_TIMEOUT_SECONDS,
+    full: bool = True,
 ) -> list[Finding]:
     """What is wrong with an environment, the root cause first; nothing for a healthy one.
 
-    `more` names probes beside the recorded ones; `checks` are given where they were just made.
+    `more` names probes beside the recorded ones; `checks` are given where they were just made. With
+    `full` the content of every file is compared too, which takes seconds.
     """
     if checks is None:
         checks = _checks(generation, hardware, more, cancelled, timeout)
-    on_disk = [Finding(**each) for each in files_symptoms(generation)]
+    on_disk = [Finding(**each) for each in files_symptoms(generation, full=full)]
     in_words = _from_checks(checks)
     if any(check.name == "numpy" and not check.ok for check in checks):
         # Where numpy itself is broken, those above complain as if it were of another version.

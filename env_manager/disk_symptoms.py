@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from env_manager import verify
-from env_manager.file_record import RECORD_NAME, Damage, against_own_record
+from env_manager.file_record import RECORD_NAME, Damage, against_own_hashes, against_own_record
 from env_manager.generations import Generation
 from env_manager.inventory import Distribution, fits, read_inventory, same_version, torch_build
+from env_manager.verify import site_packages
 
 _REPAIR = "Repair the environment: it is built again from its own lock."
 _NO_STRANGERS = "Repair the environment, and do not install other packages into it."
 
 
-def files_symptoms(generation: Generation) -> list[dict[str, Any]]:
-    """Findings from files alone, the root cause first."""
+def files_symptoms(generation: Generation, *, full: bool = False) -> list[dict[str, Any]]:
+    """Findings from files alone, the root cause first; with `full` their content is compared too."""
     if not generation.python.exists():
         return [_interpreter_missing(generation)]
     lying = read_inventory(generation.env)
@@ -27,12 +28,13 @@ def files_symptoms(generation: Generation) -> list[dict[str, Any]]:
         *_wrong_numpy(generation, lying),
         *_wrong_wheels(generation, lying),
         *_made_for_other_torch(generation, lying),
+        *_without_library(generation),
         *_without_record(lying),
         *_missing(generation, lying),
         *_replaced(generation, lying),
     ]
     explained = {each.pop("package") for each in found}
-    found += _torn(generation, explained)
+    found += _torn(generation, explained, full=full)
     return found
 
 
@@ -156,6 +158,17 @@ def _build_of(package: Distribution) -> tuple[str | None, str | None] | None:
     return None, None if told == "None" else told
 
 
+def _without_library(generation: Generation) -> Iterator[dict[str, Any]]:
+    """bitsandbytes imports without its library, and then computes slowly or not at all."""
+    home = site_packages(generation.env) / "bitsandbytes"
+    kind = "cuda" if _planned_cuda(generation) else "cpu"
+    if "bitsandbytes" in generation.packages and home.is_dir() and not any(home.glob(f"libbitsandbytes_{kind}*")):
+        yield _row(
+            "bitsandbytes-without-library", "bitsandbytes", "bitsandbytes lacks its own library for this kind of device.",
+            f"There is no libbitsandbytes_{kind} in it.", _REPAIR, "repair",
+        )  # fmt: skip
+
+
 def _without_record(lying: list[Distribution]) -> Iterator[dict[str, Any]]:
     for each in lying:
         if not each.has_record:
@@ -193,20 +206,22 @@ def _replaced(generation: Generation, lying: list[Distribution]) -> Iterator[dic
             )  # fmt: skip
 
 
-def _torn(generation: Generation, explained: set[str]) -> Iterator[dict[str, Any]]:
-    """Missing and resized files, but for those of packages whose whole replacement was told already."""
-    damage = against_own_record(generation.env, generation.folder / RECORD_NAME)
+def _torn(generation: Generation, explained: set[str], *, full: bool) -> Iterator[dict[str, Any]]:
+    """Damaged files, but for those of packages whose whole replacement was told already."""
+    record = generation.folder / RECORD_NAME
+    damage = against_own_hashes(generation.env, record)[0] if full else against_own_record(generation.env, record)
     owners = verify.owners(generation.env, [each.path for each in damage])
     left = [each for each in damage if _package_of(each, owners, generation.env) not in explained]
-    if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        owner = owners.get(left[0].path)
-        row = _row(
-            "environment-torn", "", "Files of the environment are missing or have another size.",
-            f"{left[0]}{f' (of {owner})' if owner else ''}{more}.", _REPAIR, "repair",
-        )  # fmt: skip
-        del row["package"]
-        yield row
+    lost, altered = [each for each in left if not each.altered], [each for each in left if each.altered]
+    for name, cause, files in (
+        ("environment-torn", "Files of the environment are missing or have another size.", lost),
+        ("files-altered", "Files of the environment have their size but another content.", altered),
+    ):
+        if files:
+            owner = owners.get(files[0].path)
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            evidence = f"{files[0]}{f' (of {owner})' if owner else ''}{more}."
+            yield {"name": name, "cause": cause, "evidence": evidence, "remedy": _REPAIR, "action": "repair"}
 
 
 def _package_of(damage: Damage, owners: dict[str, str], env: Path) -> str | None:

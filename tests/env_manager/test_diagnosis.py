@@ -221,7 +221,15 @@ def wrong_tag(generation: Generation) -> None:
     write("fx_first-*.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: cp27-cp27m-win32\n")(generation)
 
 
+def other_content(generation: Generation) -> None:
+    file = site_packages(generation.env) / "fx_base/payload.bin"
+    size = file.stat().st_size
+    file.unlink()
+    file.write_bytes(b"x" * size)
+
+
 HARMS = [
+    ("files-altered", other_content),
     ("environment-torn", remove("fx_first/payload.bin")),
     ("environment-torn", write("fx_base/__init__.py", "")),
     ("record-missing", remove("fx_first-*.dist-info/RECORD")),

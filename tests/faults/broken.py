@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -105,7 +106,9 @@ class Broken:
 
     def as_built(self) -> None:
         """Take the record anew: what is there counts as what was built, so that only its effect shows."""
-        take_record(self.env, self.generation.folder / RECORD_NAME)
+        record = self.generation.folder / RECORD_NAME
+        record.unlink()  # still the good environment's, by hard link
+        take_record(self.env, record)
 
     def record(self, **changes: Any) -> None:
         self.generation = replace(self.generation, **changes)
@@ -226,7 +229,7 @@ SEEN = [
     Case("libtorch_python cut short", TORN, lambda broken: broken.cut("torch/lib/libtorch_python.so", 0.5)),
     Case(
         "libtorch_cpu with a broken head",
-        ("torch-library-unloadable",),
+        ("files-altered",),
         lambda broken: broken.overwrite("torch/lib/libtorch_cpu.so", bytes(64)),
     ),
     Case(
@@ -241,7 +244,7 @@ SEEN = [
     Case("a wheel for another Python", WRONG_WHEEL, _pip("--python-version", "3.12", "--reinstall", "regex")),
     Case("tensorboard never finishes", ("hangs",), _hang),
     Case("peft crashes", ("crashes",), _built("peft/__init__.py", _signal("SIGSEGV"))),
-    Case("zeros in transformers after a power cut", ("file-corrupt",), lambda broken: broken.overwrite("transformers/__init__.py", bytes(4096))),
+    Case("zeros in transformers after a power cut", ("files-altered",), lambda broken: broken.overwrite("transformers/__init__.py", bytes(4096))),
     Case("safetensors uninstalled", ("package-missing",), lambda broken: broken.uninstall("safetensors")),
     Case("a CPU torch where CUDA was planned", ("cpu-torch-over-cuda",), lambda broken: broken.planned_for_cuda(None)),
     Case("CUDA without a driver", ("driver-missing",), lambda broken: broken.planned_for_cuda()),
@@ -267,8 +270,8 @@ HELD_OUT = [
     Case("libc10 removed", TORN, lambda broken: broken.remove("torch/lib/libc10.so")),
     Case("libtorch_cpu emptied", TORN, lambda broken: broken.rewrite("torch/lib/libtorch_cpu.so", b"")),
     Case("a module of transformers removed", TORN, lambda broken: broken.remove("transformers/modeling_utils.py")),
-    Case("numpy's core with a broken head", ("library-unloadable",), lambda broken: broken.overwrite("numpy/core/_multiarray_umath.*.so", bytes(16))),
-    Case("tokenizers' library with a broken head", ("library-unloadable",), lambda broken: broken.overwrite("tokenizers/tokenizers*.so", b"garbage!")),
+    Case("numpy's core with a broken head", ("files-altered",), lambda broken: broken.overwrite("numpy/core/_multiarray_umath.*.so", bytes(16))),
+    Case("tokenizers' library with a broken head", ("files-altered",), lambda broken: broken.overwrite("tokenizers/tokenizers*.so", b"garbage!")),
     Case("a wheel without libtorch_python", ("torch-library-unloadable",), _in_turn(lambda broken: broken.remove("torch/lib/libtorch_python.so"), lambda broken: broken.as_built())),
     Case("RECORD of torch lost", ("record-missing",), lambda broken: broken.remove("torch-*.dist-info/RECORD")),
     Case("metadata of trl lost", ("package-missing", *TORN), lambda broken: broken.remove("trl-*.dist-info")),
@@ -278,7 +281,7 @@ HELD_OUT = [
     Case("a wheel for macOS", WRONG_WHEEL, _pip("--python-platform", "aarch64-apple-darwin", "--reinstall", "pydantic-core==2.50.4")),
     Case("trl aborts", ("crashes",), _built("trl/__init__.py", _signal("SIGABRT"))),
     Case("datasets wants other instructions", ("cpu-instructions",), _built("datasets/__init__.py", _signal("SIGILL"))),
-    Case("zeros at the end of peft's config", ("file-corrupt",), lambda broken: broken.overwrite("peft/config.py", bytes(300), 2000)),
+    Case("zeros at the end of peft's config", ("files-altered",), lambda broken: broken.overwrite("peft/config.py", bytes(300), 2000)),
     Case("bytecode of zeros", ("file-corrupt",), _pyc),
     Case("tqdm uninstalled", ("package-missing",), lambda broken: broken.uninstall("tqdm")),
     Case("driver and library differ", ("driver-missing",), _in_turn(lambda broken: broken.planned_for_cuda(), lambda broken: broken.smi(MISMATCH))),
@@ -301,6 +304,10 @@ def claims_cuda(broken: Broken) -> None:
 
 
 def other_python(version: str) -> str:
+    """An interpreter of that version: beside the one that runs the tests, or where uv finds one."""
+    beside = sorted(Path(sys.base_prefix).parent.glob(f"*{version}*/bin/python{version}"))
+    if beside:
+        return str(beside[0])
     argv = [find_uv(), "python", "find", f"cpython-{version}", "--system"]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
