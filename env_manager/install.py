@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from env_manager.interpreter import Interpreter, choose_interpreter
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
+from env_manager.proof import remember
 from env_manager.resolve import (
     Lock,
     WheelSizes,
@@ -103,18 +104,12 @@ def _build(
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
-    damage = verify.against_records(build.env)
-    if damage:
-        raise EnvError(
-            "environment-torn",
-            f"The new environment is incomplete: {damage[0]} ({len(damage)} files in all).",
-            "Install again; if it happens again, clear the package cache first.",
-        )
+    build.require_whole()
     build.phase("prove", "Proving the finished environment")
     checks = build.prove(plan, lock)
 
     build.phase("commit", "Making the new environment durable")
-    return build.commit(
+    generation = build.commit(
         name=name,
         packages=lock.versions,
         hardware=hardware.as_json(),
@@ -126,6 +121,8 @@ def _build(
         checks=tuple(check.as_json() for check in checks),
         probes=build.probes(plan, lock),
     )
+    remember(generation, checks)
+    return generation
 
 
 @dataclass
@@ -233,6 +230,24 @@ class Build:
         """Refuse before anything is written if it cannot fit."""
         self.phase("disk", "Checking the free space")
         require_space(self.store.envs, self.uv.cache, lock, sizes)
+
+    def require_whole(self) -> None:
+        """Refuse an environment that lacks what its packages name, and let their next copy be a fresh one."""
+        damage = verify.against_records(self.env)
+        if damage:
+            site = verify.site_packages(self.env).relative_to(self.env).as_posix()
+            owners = verify.owners(self.env, [f"{site}/{each.path}" for each in damage])
+            self.evict(sorted(set(owners.values())))
+            raise EnvError(
+                "environment-torn",
+                f"The new environment is incomplete: {damage[0]} ({len(damage)} files in all).",
+                "Install again: the packages concerned were taken out of the cache and will be fetched anew.",
+            )
+
+    def evict(self, packages: Sequence[str]) -> None:
+        """Take packages out of the cache: what is damaged there would be linked into every new environment."""
+        if packages:
+            self.uv.run(["cache", "clean", *packages, "--quiet"], cwd=self.folder)
 
     def probes(self, plan: Plan, lock: Lock) -> tuple[str, ...]:
         """What proves this generation: the probes of what is installed."""

@@ -37,8 +37,7 @@ def check_before_run(
         if all(each.ok for each in quick):
             return [*quick, *known]
     checks = check(generation, cancelled=cancelled, log=log, more=more)
-    if all(each.ok for each in checks):
-        _remember(generation, checks)
+    remember(generation, checks)
     return checks
 
 
@@ -76,7 +75,10 @@ def _remembered(generation: Generation, more: Sequence[str]) -> list[Check] | No
     return checks if same and {*more, *generation.probes} <= names else None
 
 
-def _remember(generation: Generation, checks: Sequence[Check]) -> None:
+def remember(generation: Generation, checks: Sequence[Check]) -> None:
+    """Keep good results for the next run; those that are looked at every time are left out."""
+    if not all(each.ok for each in checks):
+        return
     slow = [each.as_json() for each in checks if each.name not in ("interpreter", "files", "packages", "disk")]
     known = {each.name for each in checks}
     slow += [each.as_json() for each in _remembered(generation, []) or () if each.name not in known]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from env_manager import verify
 from env_manager.build_steps import StepRunner
 from env_manager.catalog import Hold, load_catalog
 from env_manager.errors import EnvError, InstallStopped, UvFailed
@@ -17,6 +16,7 @@ from env_manager.install import Build, building
 from env_manager.integrity import Integrity, examine
 from env_manager.plan import LeftOut, Plan, PlannedStep, TorchChoice, TorchSource
 from env_manager.progress import Reporter
+from env_manager.proof import remember
 from env_manager.resolve import LOCK_NAME, Lock, index_arguments, parse_lock, split_by_step
 from env_manager.uv import Uv
 
@@ -93,7 +93,7 @@ def _evict(build: Build, damage: Integrity) -> tuple[str, ...]:
     """Take damaged packages out of the cache, or the rebuilt environment would link the same files."""
     if damage.damaged_in_cache:
         build.phase("evict", f"Taking out of the cache: {', '.join(damage.damaged_in_cache)}")
-        build.uv.run(["cache", "clean", *damage.damaged_in_cache, "--quiet"], cwd=build.folder)
+        build.evict(damage.damaged_in_cache)
     return damage.damaged_in_cache
 
 
@@ -104,17 +104,11 @@ def _rebuild(build: Build, old: Generation, plan: Plan, lock: Lock) -> Generatio
     steps = StepRunner(build.uv, build.python, build.folder, build.report, {}, index_arguments(plan))
     rows = steps.run_all(split_by_step(plan, lock))
     build.phase("verify", "Checking every installed file")
-    torn = verify.against_records(build.env)
-    if torn:
-        raise EnvError(
-            "environment-torn",
-            f"The rebuilt environment is incomplete: {torn[0]} ({len(torn)} files in all).",
-            "Repair again; if it happens again, clear the package cache first.",
-        )
+    build.require_whole()
     build.phase("prove", "Proving the finished environment")
     checks = build.prove(plan, lock)
     build.phase("commit", "Making the new environment durable")
-    return build.commit(
+    generation = build.commit(
         name=f"repair of {old.name or old.id}",
         packages=lock.versions,
         hardware=old.hardware,
@@ -126,6 +120,8 @@ def _rebuild(build: Build, old: Generation, plan: Plan, lock: Lock) -> Generatio
         checks=tuple(check.as_json() for check in checks),
         probes=old.probes,
     )
+    remember(generation, checks)
+    return generation
 
 
 def _recorded_lock(generation: Generation) -> Lock:

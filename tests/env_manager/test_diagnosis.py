@@ -22,7 +22,7 @@ from env_manager.file_record import RECORD_NAME, take_record
 from env_manager.finding import Check
 from env_manager.generations import Generation, Store
 from env_manager.inventory import fits
-from env_manager.proof import check_before_run
+from env_manager.proof import PROOF_NAME, check_before_run
 from env_manager.repair import repair
 from env_manager.verify import site_packages
 
@@ -273,22 +273,31 @@ def test_what_an_action_says_mends_it(bench):
 
 @pytest.mark.env
 def test_checks_before_a_run_are_remembered_until_something_changes(bench):
-    """The second time nothing is imported; another interpreter, a lost file or a new model is checked again."""
+    """What the installation proved is not imported again, until a file is lost."""
     generation = bench.install()
-    first = check_before_run(generation)
-    assert all(each.ok for each in first)
     as_if_built("fx_first/__init__.py", "raise OSError('libx')\n")(generation)
-    assert {each.name for each in check_before_run(generation)} == {each.name for each in first}
-    assert all(each.ok for each in check_before_run(generation))
+    remembered = check_before_run(generation)
+    assert all(each.ok for each in remembered)
+    assert {*generation.probes, "interpreter", "files", "packages", "disk"} <= {each.name for each in remembered}
     remove("fx_base/payload.bin")(generation)
-    assert not all(each.ok for each in check_before_run(generation))
+    broken = {each.name for each in check_before_run(generation) if not each.ok}
+    assert {"files", "import:fx_first"} <= broken
+
+
+@pytest.mark.env
+def test_a_bad_result_is_not_remembered(bench):
+    """Nor is a memory that cannot be read trusted."""
+    generation = bench.install()
+    (generation.folder / PROOF_NAME).write_text("{")
+    as_if_built("fx_first/__init__.py", "raise OSError('libx')\n")(generation)
+    for _ in range(2):
+        assert "import:fx_first" in {each.name for each in check_before_run(generation) if not each.ok}
 
 
 @pytest.mark.env
 def test_another_interpreter_below_is_checked_again(bench):
     """A system upgrade replaces the Python that the environment is built on."""
     generation = bench.install()
-    check_before_run(generation)
     as_if_built("fx_first/__init__.py", "raise OSError('libx')\n")(generation)
     real = Path(os.path.realpath(generation.python))
     copy = generation.folder / "other-python"

@@ -289,3 +289,16 @@ def test_every_file_of_a_small_environment_is_guarded(bench):
             flip(generation.env / row.path)
             assert [each.damage.path for each in examine(bench.store, generation, full=True).files] == [row.path]
             flip(generation.env / row.path)
+
+
+@pytest.mark.env
+def test_a_package_cut_short_in_the_cache_fails_one_installation_and_not_the_next(bench):
+    """The damage is noticed before the environment is used, and taken out of the cache at once."""
+    old = bench.install()
+    with in_cache(bench, "fx_base")[0].open("r+b") as data:
+        data.truncate(10)
+    with pytest.raises(EnvError) as caught:
+        bench.install()
+    assert caught.value.code == "environment-torn"
+    assert bench.store.active_id() == old.id
+    assert examine(bench.store, bench.install(), full=True).sound

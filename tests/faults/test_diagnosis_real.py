@@ -58,7 +58,7 @@ def test_a_healthy_copy_has_no_findings_either(broken: Broken) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.held_out else []) for case in CASES]
+    "case", [pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.slow else []) for case in CASES]
 )
 def test_a_broken_environment_is_diagnosed(broken: Broken, case: Case) -> None:
     """Something is found, with evidence and remedy; whether it is the right name counts in the score."""
