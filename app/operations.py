@@ -9,10 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from app import models
 from app.errors import AppError
@@ -42,21 +41,29 @@ class Operations:
 
     def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
-        asked = {"title": "Install dependencies", "overrides": overrides or {}, "allow_large": allow_large}
-        return self._start_installer(asked)
+        return self.start_install_of({"overrides": overrides or {}, "allow_large": allow_large})
 
     def start_repair(self, generation: str | None = None, *, whole: bool = False) -> Followed:
         """Start building a damaged generation, or the active one, again from its own lock."""
         self.store.get(generation) if generation else self.active_generation()
-        return self._start_installer({"title": "Repair environment", "repair": {"id": generation, "whole": whole}})
+        return self.start_install_of({"title": "Repair environment", "repair": {"id": generation, "whole": whole}})
 
-    def _start_installer(self, asked: dict[str, Any]) -> Followed:
+    def start_install_of(self, asked: Mapping[str, object]) -> Followed:
+        """Start an installation of what was asked for: versions, or a repair (`app.installing` reads it)."""
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
             raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
         identity = _new_id("install")
         folder = self.home.installs / identity
-        create(folder, {"id": identity, "kind": "install"} | asked)
+        create(
+            folder,
+            {
+                "id": identity,
+                "kind": "install",
+                "title": "Install dependencies",
+                **asked,
+            },
+        )
         self._children.append(
             spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ))
         )

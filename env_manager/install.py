@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from env_manager import durable, verify
+from env_manager.before_run import remember
 from env_manager.build_steps import StepRunner
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
@@ -27,7 +28,6 @@ from env_manager.interpreter import Interpreter, choose_interpreter
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
-from env_manager.proof import remember
 from env_manager.resolve import (
     Lock,
     WheelSizes,

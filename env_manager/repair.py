@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from env_manager.before_run import remember
 from env_manager.build_steps import StepRunner
 from env_manager.catalog import Hold, load_catalog
 from env_manager.errors import EnvError, InstallStopped, UvFailed
@@ -16,7 +17,6 @@ from env_manager.install import Build, building
 from env_manager.integrity import Integrity, examine
 from env_manager.plan import LeftOut, Plan, PlannedStep, TorchChoice, TorchSource
 from env_manager.progress import Reporter
-from env_manager.proof import remember
 from env_manager.resolve import LOCK_NAME, Lock, index_arguments, parse_lock, split_by_step
 from env_manager.uv import Uv
 
