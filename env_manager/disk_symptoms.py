@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from env_manager import verify
@@ -211,7 +210,10 @@ def _torn(generation: Generation, explained: set[str], *, full: bool) -> Iterato
     record = generation.folder / RECORD_NAME
     damage = against_own_hashes(generation.env, record)[0] if full else against_own_record(generation.env, record)
     owners = verify.owners(generation.env, [each.path for each in damage])
-    left = [each for each in damage if _package_of(each, owners, generation.env) not in explained]
+    left = [each for each in damage if _package_of(each, owners) not in explained]
+    if explained:
+        # The launchers of a replaced package went with it, and its old list of files too.
+        left = [each for each in left if each.path in owners or not re.match(r"(bin|Scripts)/", each.path)]
     lost, altered = [each for each in left if not each.altered], [each for each in left if each.altered]
     for name, cause, files in (
         ("environment-torn", "Files of the environment are missing or have another size.", lost),
@@ -224,7 +226,7 @@ def _torn(generation: Generation, explained: set[str], *, full: bool) -> Iterato
             yield {"name": name, "cause": cause, "evidence": evidence, "remedy": _REPAIR, "action": "repair"}
 
 
-def _package_of(damage: Damage, owners: dict[str, str], env: Path) -> str | None:
+def _package_of(damage: Damage, owners: dict[str, str]) -> str | None:
     if damage.path in owners:
         return owners[damage.path]
     # Of a metadata folder that is gone altogether the name still tells the package.

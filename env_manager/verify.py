@@ -93,7 +93,8 @@ def owners(env: Path, paths: Collection[str]) -> dict[str, str]:
         for row, _ in record_rows(info / "RECORD"):
             # Launchers stand as "../../../bin/NAME".
             path = posixpath.normpath(prefix + row) if row.startswith("..") else row
-            tops.setdefault(path.split("/")[0], name)
+            if path == row:
+                tops.setdefault(path.split("/")[0], name)
             if path in wanted:
                 found[wanted[path]] = name
     for inner, path in wanted.items():
@@ -101,7 +102,7 @@ def owners(env: Path, paths: Collection[str]) -> dict[str, str]:
         top = inner.split("/")[0]
         if path not in found and top.endswith(".dist-info"):
             found[path] = _normal(top.removesuffix(".dist-info").rpartition("-")[0])
-        elif path not in found and top in tops and "/" in inner:
+        elif path not in found and path.startswith(prefix) and top in tops and "/" in inner:
             found[path] = tops[top]
     return found
 

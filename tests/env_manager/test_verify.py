@@ -166,7 +166,7 @@ def test_the_files_of_an_environment_have_owners(bench):
         wanted[2] = "Scripts/fx-say.exe"
     assert owners(generation.env, wanted) == expected
     (site_packages(generation.env) / "fx_base-1.5.dist-info/RECORD").unlink()
-    assert owners(generation.env, wanted[:1]) == {wanted[0]: "fx-first"}
+    assert owners(generation.env, [*wanted[:1], "bin/another"]) == {wanted[0]: "fx-first"}
 
 
 @pytest.mark.env

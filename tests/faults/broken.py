@@ -263,7 +263,6 @@ SEEN = [
 HELD_OUT = [
     Case("numpy 2.0 installed from outside", NUMPY_2, _pip("numpy==2.0.0")),
     Case("numpy 2 and a pyarrow built for numpy 1", NUMPY_2, _pip("numpy==2.1.3", "pyarrow==13.0.0")),
-    Case("scipy built for numpy 2", ("numpy-1-under-numpy-2",), _with(["import:scipy.linalg"], _pip("scipy==1.17.0"))),
     Case("an older torchvision", OTHER_TORCHVISION, _with(["torchvision"], _pip("torchvision==0.22.0"))),
     Case("torchvision built for the right torch and another CUDA", OTHER_TORCHVISION, _pip("torchvision==0.28.0")),
     Case("an older xformers", OTHER_XFORMERS, _with(["xformers"], _pip("xformers==0.0.31.post1"))),
@@ -294,6 +293,13 @@ HELD_OUT = [
     Case("an old tokenizers", ("package-replaced",), _pip("tokenizers==0.20.3")),
     Case("another DLL of torch, as on Windows", ("windows-dll-unloadable",), _built("torch/__init__.py", f"raise OSError({DLL.format(127, 'c10.dll')!r})\n")),
     Case("a dylib of torch, as on macOS", ("torch-library-unloadable",), _built("torch/__init__.py", f"raise ImportError({DYLIB!r})\n")),
+    # Written after the first score of the ones above (31 of 34), before any of these was run.
+    Case("an old datasets with its launcher", ("package-replaced",), _pip("datasets==2.19.0")),
+    Case("tensorboard uninstalled", ("package-missing",), lambda broken: broken.uninstall("tensorboard")),
+    Case("a launcher lost", TORN, lambda broken: (broken.env / "bin/torchrun").unlink()),
+    Case("zeros inside libc10", ("files-altered",), lambda broken: broken.overwrite("torch/lib/libc10.so", bytes(64), 200_000)),
+    Case("pandas for another Python", WRONG_WHEEL, _pip("--python-version", "3.12", "--reinstall", "pandas==3.0.6")),
+    Case("a GPU of 2014", ("capability-outside-wheel",), _in_turn(lambda broken: broken.planned_for_cuda(), lambda broken: broken.driver("580.65.06", "3.5"))),
     Case("no memory while torch loads", ("out-of-memory",), _built("accelerate/__init__.py", "raise MemoryError\n")),
 ]  # fmt: skip
 
