@@ -72,11 +72,14 @@ def demo(
 
 
 @cli.command()
-def doctor(json: JsonFlag = False) -> None:
-    """Say what this machine is, what is installed, and whether it works."""
+def doctor(
+    bundle: Annotated[Path | None, typer.Option(help="Also write a ZIP of the report, records and logs.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what this machine is, what is installed, and whether it works; without names, tokens and passwords."""
     from app.doctor import run
 
-    raise typer.Exit(run(Operations(open_home()), as_json=json))
+    raise typer.Exit(run(Operations(open_home()), as_json=json, bundle=bundle))
 
 
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

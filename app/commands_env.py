@@ -1,4 +1,4 @@
-"""`fettle env …`: install, list, status, roll back."""
+"""`fettle env …`: install, list, status, roll back, check, repair, diagnose."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app import commands_machine
+from app import commands_check, commands_machine
 from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
@@ -131,3 +131,6 @@ def rollback(
         say_json({"active": target.id, "seconds": round(seconds, 4)})
     else:
         print(f"Environment {target.id} is active again ({seconds * 1000:.0f} ms).")
+
+
+commands_check.add_to(cli)

@@ -1,4 +1,4 @@
-"""The process of one installation: `python -m app.installing FOLDER`, started detached by `operations`."""
+"""The process of one installation or repair: `python -m app.installing FOLDER`, started detached by `operations`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 from app.paths import open_home
 from env_manager.errors import EnvError, InstallStopped
-from env_manager.generations import Store
+from env_manager.generations import Generation, Store
 from env_manager.install import install
 from env_manager.progress import StepProgress
+from env_manager.repair import repair
 from env_manager.torch_index import Asked
 from trainer.operation import Operation, read_record
 
@@ -49,14 +51,7 @@ def main(folder: Path) -> int:
         operation.emit("hello", executable=sys.executable)
         asked = read_record(folder)
         try:
-            generation = install(
-                Store(open_home().root),
-                report=Events(operation),
-                cancelled=lambda: operation.requested("stop"),
-                overrides=asked["overrides"],
-                allow_large=asked["allow_large"],
-                asked=Asked.of(asked.get("accelerator"), asked.get("gpu")),
-            )
+            generation = _install_or_repair(operation, asked)
         except InstallStopped:
             operation.emit("stopped")
             return 1
@@ -74,6 +69,25 @@ def main(folder: Path) -> int:
             return 1
         operation.emit("done", generation=generation.id)
         return 0
+
+
+def _install_or_repair(operation: Operation, asked: dict[str, Any]) -> Generation:
+    store, report = Store(open_home().root), Events(operation)
+
+    def cancelled() -> bool:
+        return operation.requested("stop")
+
+    if "repair" in asked:
+        what = asked["repair"]
+        return repair(store, what["id"], report=report, cancelled=cancelled, whole=what["whole"]).generation
+    return install(
+        store,
+        report=report,
+        cancelled=cancelled,
+        overrides=asked["overrides"],
+        allow_large=asked["allow_large"],
+        asked=Asked.of(asked.get("accelerator"), asked.get("gpu")),
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +48,17 @@ class Operations:
         gpu: int | None = None,
     ) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
+        return self.start_install_of(
+            {"overrides": overrides or {}, "allow_large": allow_large, "accelerator": accelerator, "gpu": gpu}
+        )
+
+    def start_repair(self, generation: str | None = None, *, whole: bool = False) -> Followed:
+        """Start building a damaged generation, or the active one, again from its own lock."""
+        self.store.get(generation) if generation else self.active_generation()
+        return self.start_install_of({"title": "Repair environment", "repair": {"id": generation, "whole": whole}})
+
+    def start_install_of(self, asked: Mapping[str, object]) -> Followed:
+        """Start an installation of what was asked for: versions, or a repair (`app.installing` reads it)."""
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
             raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
@@ -59,10 +70,7 @@ class Operations:
                 "id": identity,
                 "kind": "install",
                 "title": "Install dependencies",
-                "overrides": overrides or {},
-                "allow_large": allow_large,
-                "accelerator": accelerator,
-                "gpu": gpu,
+                **asked,
             },
         )
         self._children.append(

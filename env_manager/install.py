@@ -9,17 +9,20 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from env_manager import durable, verify
+from env_manager.before_run import remember
 from env_manager.build_steps import StepRunner
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
+from env_manager.file_record import RECORD_NAME, known_hashes, take_record
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
@@ -66,24 +69,31 @@ def install(
         report.phase("detect", "Looking at this machine")
         hardware = hardware or detect(store.root)
         catalog = catalog or load_catalog()
-        build = Build.begin(store, report, cancelled, asked)
-        try:
+        with building(store, report, cancelled, asked) as build:
             generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
             collect_wheels(store.root / WHEELS, store.envs)
             return generation
-        except InstallStopped:
-            raise
-        except EnvError as error:
-            build.keep_log(error)
-            raise
-        except OSError as error:
-            failure = from_os(error, "write the new environment")
-            build.keep_log(failure)
-            raise failure from error
-        finally:
-            build.remove()
+
+
+@contextmanager
+def building(store: Store, report: Reporter, cancelled: Callable[[], bool], asked: Asked = Asked()) -> Iterator[Build]:
+    """A build folder that is gone at the end unless it was committed; a failure's log is kept."""
+    build = Build.begin(store, report, cancelled, asked)
+    try:
+        yield build
+    except InstallStopped:
+        raise
+    except EnvError as error:
+        build.keep_log(error)
+        raise
+    except OSError as error:
+        failure = from_os(error, "write the new environment")
+        build.keep_log(failure)
+        raise failure from error
+    finally:
+        build.remove()
 
 
 def _build(
@@ -101,18 +111,12 @@ def _build(
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
-    damage = verify.against_records(build.env)
-    if damage:
-        raise EnvError(
-            "environment-torn",
-            f"The new environment is incomplete: {damage[0]} ({len(damage)} files in all).",
-            "Install again; if it happens again, clear the package cache first.",
-        )
+    build.require_whole()
     build.phase("prove", "Proving the finished environment")
     checks = build.prove(plan, lock)
 
     build.phase("commit", "Making the new environment durable")
-    return build.commit(
+    generation = build.commit(
         name=name,
         packages=lock.versions,
         hardware=hardware.as_json(),
@@ -124,6 +128,8 @@ def _build(
         checks=tuple(check.as_json() for check in checks),
         probes=build.probes(plan, lock),
     )
+    remember(generation, checks)
+    return generation
 
 
 @dataclass
@@ -240,6 +246,24 @@ class Build:
         self.phase("disk", "Checking the free space")
         require_space(self.store.envs, self.uv.cache, lock, sizes, large.room_needed(lock.packages))
 
+    def require_whole(self) -> None:
+        """Refuse an environment that lacks what its packages name, and let their next copy be a fresh one."""
+        damage = verify.against_records(self.env)
+        if damage:
+            site = verify.site_packages(self.env).relative_to(self.env).as_posix()
+            owners = verify.owners(self.env, [f"{site}/{each.path}" for each in damage])
+            self.evict(sorted(set(owners.values())))
+            raise EnvError(
+                "environment-torn",
+                f"The new environment is incomplete: {damage[0]} ({len(damage)} files in all).",
+                "Install again: the packages concerned were taken out of the cache and will be fetched anew.",
+            )
+
+    def evict(self, packages: Sequence[str]) -> None:
+        """Take packages out of the cache: what is damaged there would be linked into every new environment."""
+        if packages:
+            self.uv.run(["cache", "clean", *packages, "--quiet"], cwd=self.folder)
+
     def probes(self, plan: Plan, lock: Lock) -> tuple[str, ...]:
         """What proves this generation: the probes of what is installed."""
         named = [each for step in plan.steps if step.requirements for each in step.probe]
@@ -268,7 +292,7 @@ class Build:
         """Record, make durable, rename: from here on the generation exists and never changes."""
         for scratch in ("search.in", "exact.in", "requirements.in", "constraints.txt", "default-torch", "steps"):
             _remove(self.folder / scratch)
-        size = verify.take_record(self.env, self.folder / verify.RECORD_NAME)
+        size = self._take_record()
         generation = Generation(
             id=self.id,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -286,6 +310,11 @@ class Build:
         durable.sync_folder(self.store.envs)
         self.finished = True
         return replace(generation, folder=final)
+
+    def _take_record(self) -> int:
+        # Only the newest few: more would cost more time than hashing what they alone share.
+        others = [(other.env, other.folder / RECORD_NAME) for other in self.store.list()[-3:]]
+        return take_record(self.env, self.folder / RECORD_NAME, known_hashes(others))
 
     def keep_log(self, error: EnvError) -> None:
         """Move the log of a failed installation out of the build folder, and name it in the error."""

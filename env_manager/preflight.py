@@ -5,43 +5,29 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from env_manager import child, verify
+from env_manager import child
 from env_manager.errors import InstallStopped
+from env_manager.file_record import RECORD_NAME, against_own_record
+from env_manager.finding import REMEDY, Check
+from env_manager.machine_checks import Recorded, machine_checks, told_by_plan
 from env_manager.probe import CHECKS, MARK
 from env_manager.torch_index import visible_devices
 from env_manager.uv import clean_environment
 
+__all__ = ["REMEDY", "Check", "Checkable", "check", "check_files", "probe", "probes_for"]
+
 PROBE = Path(__file__).with_name("probe.py")
 # The whole set takes 20 s on a slow machine with a cold disk; what takes ten times that hangs.
 CHECK_TIMEOUT_SECONDS = 240.0
-REMEDY = "Install the dependencies again, or roll back to the previous environment."
 
 
-@dataclass(frozen=True)
-class Check:
-    """One finding: what was checked, whether it holds, the evidence, and what to do if it does not."""
-
-    name: str
-    ok: bool
-    evidence: str
-    remedy: str | None = None
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Checkable(Protocol):
+class Checkable(Recorded, Protocol):
     """What a check needs to know of an environment; a Generation has it."""
 
-    @property
-    def folder(self) -> Path: ...
-    @property
-    def env(self) -> Path: ...
     @property
     def python(self) -> Path: ...
     @property
@@ -55,11 +41,16 @@ def check(
     *,
     cancelled: Callable[[], bool] = lambda: False,
     log: Callable[[str], None] = lambda line: None,
+    more: Sequence[str] = (),
 ) -> list[Check]:
-    """Check interpreter, files and every package of a generation; findings, never exceptions of the app."""
+    """Check interpreter, files, machine and every package; findings, never exceptions of the app.
+
+    `more` names probes beside the recorded ones, as `model_type:qwen3` for the model of a run.
+    """
     environ = visible_devices((generation.plan.get("torch") or {}).get("devices") or ())
-    checks = probe(generation.python, generation.probes, cancelled=cancelled, log=log, environ=environ)
-    return [*check_files(generation), *checks]
+    first = [*check_files(generation), *machine_checks(generation)]
+    names = [*told_by_plan(generation), *generation.probes, *more]
+    return [*first, *probe(generation.python, names, cancelled=cancelled, log=log, environ=environ)]
 
 
 def check_files(generation: Checkable) -> list[Check]:
@@ -68,7 +59,7 @@ def check_files(generation: Checkable) -> list[Check]:
     if not python.exists():
         evidence = f"{python} is missing or points to a Python that was removed."
         return [Check("interpreter", False, evidence, REMEDY)]
-    damage = verify.against_own_record(generation.env, generation.folder / verify.RECORD_NAME)
+    damage = against_own_record(generation.env, generation.folder / RECORD_NAME)
     files = Check("files", True, "Every recorded file is there with its size.")
     if damage:
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
@@ -97,11 +88,15 @@ def probe(
         if isinstance(done, Check):
             return [*checks, done]
         ended, began = _read(done.stdout)
-        checks += ended
+        said = _said(done.stderr)
+        checks += [
+            each if each.ok else replace(each, detail=_joined(each.detail, said.get(each.name))) for each in ended
+        ]
         left = left[len(ended) :]
         if left:
             culprit = began if began in left else left[0]
-            checks.append(Check(culprit, False, _how_it_ended(done, timeout), REMEDY))
+            how = _how_it_ended(done, timeout, said.get(culprit, ""))
+            checks.append(Check(culprit, False, how, REMEDY, detail=said.get(culprit, "")))
             left.remove(culprit)
     return checks
 
@@ -147,14 +142,31 @@ def _read(stdout: str) -> tuple[list[Check], str | None]:
             began = row["name"]
         else:
             remedy = None if row["ok"] else REMEDY
-            ended.append(Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"]))
+            detail = row.get("detail", "")
+            ended.append(Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"], detail))
     return ended, began
 
 
-def _how_it_ended(done: child.Finished, timeout: float) -> str:
+def _said(stderr: str) -> dict[str, str]:
+    """What was said on stderr while each check ran, the end of it."""
+    said: dict[str, str] = {}
+    for part in stderr.split(MARK)[1:]:
+        first, _, rest = part.partition("\n")
+        try:
+            said[json.loads(first)["name"]] = rest.strip()[-4000:]
+        except (ValueError, KeyError):
+            continue  # a line that a library wrote into
+    return said
+
+
+def _joined(detail: str, said: str | None) -> str:
+    return "\n".join(each for each in (detail, said) if each)
+
+
+def _how_it_ended(done: child.Finished, timeout: float, stderr: str) -> str:
     if done.ended == "timeout":
         return f"It did not answer within {timeout:.0f} s."
-    last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
     said = f" Last words: {last[:300]}" if last else ""
     if done.returncode < 0:
         try:

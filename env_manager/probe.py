@@ -1,8 +1,10 @@
 """Runs inside a candidate environment: proves packages by using them, one marked JSON line each.
 
-Called as `python -I probe.py CHECK...`. A check is a name from CHECKS or `import:MODULE`. Only the
-standard library is imported before a check starts, so that whatever breaks has a name. A line is
-written when a check begins and when it ends: after a crash the one that began last is the culprit.
+Called as `python -I probe.py CHECK...`. A check is a name from CHECKS, `import:MODULE`, or one of
+TOLD with what it is to hold against, as in `device:cuda`. Only the standard library is imported
+before a check starts, so that whatever breaks has a name. A line is written when a check begins and
+when it ends: after a crash the one that began last is the culprit. The beginning is written to stderr
+too, so that what a library says there can be told apart by check.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
+import struct
 import sys
 import time
 import warnings
@@ -58,9 +62,22 @@ def torchvision() -> str:
 def xformers() -> str:
     torch, ops = use("torch"), use("xformers.ops")
     query = torch.randn(1, 8, 2, 16, device="cuda", dtype=torch.float16)
-    out = ops.memory_efficient_attention(query, query, query)
+    try:
+        out = ops.memory_efficient_attention(query, query, query)
+    except Exception as error:
+        raise RuntimeError(f"xformers was built for {_xformers_build()}, torch is {torch.__version__}") from error
     assert out.shape == query.shape, f"attention returned the shape {tuple(out.shape)}"
     return f"xformers {metadata.version('xformers')} computes attention"
+
+
+def _xformers_build() -> str:
+    file = os.path.join(os.path.dirname(str(use("xformers").__file__)), "cpp_lib.json")
+    try:
+        with open(file, encoding="utf-8") as text:
+            built = json.load(text)["version"]
+        return f"torch {built.get('torch')} and CUDA {built.get('cuda')}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "an unknown torch"
 
 
 def transformers() -> str:
@@ -85,7 +102,11 @@ def bitsandbytes() -> str:
     worst = (bnb.functional.dequantize_4bit(packed, state) - weights).abs().max().item()
     # The widest gap between two NF4 levels is 0.304, so no value is off by more than half of it.
     assert worst < 0.16, f"a 4-bit round trip is off by {worst:.3f}"
-    return f"bitsandbytes {bnb.__version__} packs to 4 bits on {device}"
+    inputs = torch.ones(1, 64, device=device)
+    product = bnb.matmul_4bit(inputs, packed.t(), quant_state=state)
+    expected = inputs @ bnb.functional.dequantize_4bit(packed, state).t()
+    assert torch.allclose(product, expected, atol=1e-2), "a 4-bit product came out wrong"
+    return f"bitsandbytes {bnb.__version__} multiplies in 4 bits on {device}"
 
 
 def triton() -> str:
@@ -129,6 +150,11 @@ def tensorboard() -> str:
     return f"tensorboard {use('tensorboard').__version__} imports"
 
 
+def torchao() -> str:
+    # It says at import that its C++ extensions are skipped, which changes nothing for training.
+    return f"torchao {metadata.version('torchao')} {'imports' if use('torchao') else ''}"
+
+
 def pydantic() -> str:
     pydantic = use("pydantic")
     row = pydantic.create_model("Row", a=(int, ...)).model_validate({"a": 1})
@@ -144,9 +170,44 @@ CHECKS = {
     check.__name__: check
     for check in (
         *(numpy, torch, torchvision, xformers, transformers, huggingface_hub, bitsandbytes, triton),
-        *(unsloth, trl, peft, accelerate, datasets, tensorboard, pydantic, filelock),
+        *(unsloth, trl, peft, accelerate, datasets, tensorboard, torchao, pydantic, filelock),
     )
 }
+
+
+def python(version: str, machine: str) -> str:
+    found = f"{platform.python_implementation()} {platform.python_version()} for {platform.machine()}"
+    assert platform.python_implementation() == "CPython", f"{found} is not CPython"
+    assert struct.calcsize("P") == 8, f"{found} has 32 bits"
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" == version, f"{found} is not Python {version}"
+    same = {"amd64": "x86_64", "arm64": "aarch64"}
+    here = platform.machine().lower()
+    assert same.get(here, here) == machine, f"{found} is not for {machine}"
+    return found
+
+
+def device(wanted: str) -> str:
+    torch = use("torch")
+    if wanted == "cuda":
+        assert torch.version.cuda, f"torch {torch.__version__} is not a CUDA build"
+        torch.cuda.init()  # says why the GPU cannot be used, where is_available only says no
+    found = _device(torch)
+    assert found == wanted, f"torch {torch.__version__} computes on {found}, not on {wanted}"
+    if wanted == "cuda":
+        builds = torch.cuda.get_arch_list()
+        (torch.ones(8, device="cuda") * 2).sum().item()
+        return f"{torch.cuda.get_device_name()} ({builds[0]} to {builds[-1]} are built in)"
+    return f"torch computes on {found}"
+
+
+def model_type(wanted: str) -> str:
+    known = use("transformers.models.auto.configuration_auto").CONFIG_MAPPING
+    version = use("transformers").__version__
+    assert wanted in known, f"Transformers {version} does not recognize the model type {wanted}"
+    return f"transformers {version} knows {wanted}"
+
+
+TOLD = {"python": python, "device": device, "model_type": model_type}
 
 
 def _import(module: str) -> str:
@@ -154,15 +215,37 @@ def _import(module: str) -> str:
     return f"{module} {version} imports" if version else f"{module} imports"
 
 
+def _call(name: str) -> str:
+    kind, _, rest = name.partition(":")
+    if kind == "import":
+        return _import(rest)
+    told: dict[str, Any] = TOLD
+    return str(told[kind](*rest.split(":")) if rest else CHECKS[name]())
+
+
 def _run(name: str) -> dict[str, Any]:
     started = time.perf_counter()
+    detail = ""
     try:
-        evidence = _import(name[7:]) if name.startswith("import:") else CHECKS[name]()
-        ok = True
+        evidence, ok = _call(name), True
     except BaseException as error:
-        ok, evidence = False, f"{type(error).__name__}: {error}"
+        ok, evidence, detail = False, f"{type(error).__name__}: {error}", _chain(error)
     seconds = round(time.perf_counter() - started, 3)
-    return {"name": name, "event": "end", "ok": ok, "evidence": evidence[:2000], "seconds": seconds}
+    end = {"name": name, "event": "end", "ok": ok, "evidence": evidence[:2000], "seconds": seconds}
+    return end | ({"detail": detail[:6000]} if detail else {})
+
+
+def _chain(error: BaseException | None) -> str:
+    """The error and what led to it, each with the place it came from: the first cause is often below."""
+    lines: list[str] = []
+    while error is not None and len(lines) < 12:
+        at = error.__traceback__
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        place = f" ({at.tb_frame.f_code.co_filename}:{at.tb_lineno})" if at else ""
+        lines.append(f"{type(error).__name__}: {str(error)[:1500]}{place}")
+        error = error.__cause__ or error.__context__
+    return "\n".join(lines)
 
 
 def main(names: list[str]) -> None:
@@ -171,7 +254,9 @@ def main(names: list[str]) -> None:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     for name in names:
-        print(MARK + json.dumps({"name": name, "event": "begin"}), file=out, flush=True)
+        begin = MARK + json.dumps({"name": name, "event": "begin"})
+        print(begin, file=out, flush=True)
+        print("\n" + begin, file=sys.stderr, flush=True)
         print(MARK + json.dumps(_run(name)), file=out, flush=True)
     # A library's exit handlers may hang or crash; they are not what was asked.
     sys.stderr.flush()

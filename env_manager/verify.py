@@ -1,37 +1,32 @@
-"""File-level proof of an environment: what is missing, truncated or altered in size.
+"""What the packages of an environment say about themselves: versions, files, who owns which.
 
-At build time the wheels' own RECORDs are read; then our own record of every file and its size is
-taken, because some wheels carry a wrong RECORD or none.
+At build time the wheels' own RECORDs are compared with what lies there; from then on our own record
+of every file counts (`file_record`).
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import posixpath
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-RECORD_NAME = "files.tsv"
+from env_manager.file_record import RECORD_NAME, Damage, against_own_record, compare_sizes, take_record
 
-
-@dataclass(frozen=True)
-class Damage:
-    """One file that is not as recorded; sizes are None where the file is missing or the size unknown."""
-
-    path: str
-    expected: int | None
-    found: int | None
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def __str__(self) -> str:
-        if self.found is None:
-            return f"{self.path} is missing"
-        return f"{self.path} has {self.found} bytes instead of {self.expected}"
+__all__ = [
+    "RECORD_NAME",
+    "Damage",
+    "against_own_record",
+    "against_records",
+    "installed",
+    "owners",
+    "package_bytes",
+    "record_rows",
+    "site_packages",
+    "take_record",
+]
 
 
 def site_packages(env: Path) -> Path:
@@ -74,7 +69,7 @@ def against_records(env: Path) -> list[Damage]:
         if not record.is_file():
             damage.append(Damage(f"{info.name}/RECORD", None, None))
             continue
-        damage += _compare(site, _record_rows(record))
+        damage += compare_sizes(site, _record_rows(record))
     return damage
 
 
@@ -86,46 +81,35 @@ def _record_rows(record: Path) -> Iterator[tuple[str, int | None]]:
                 yield row[0], int(row[2]) if len(row) > 2 and row[2].isdigit() else None
 
 
-def _compare(folder: Path, rows: Iterator[tuple[str, int | None]]) -> list[Damage]:
-    damage: list[Damage] = []
-    start = os.fspath(folder)
-    for path, expected in rows:
-        try:
-            found = os.stat(f"{start}{os.sep}{path}").st_size
-        except OSError:
-            damage.append(Damage(path, expected, None))
-            continue
-        if expected is not None and found != expected:
-            damage.append(Damage(path, expected, found))
-    return damage
+def owners(env: Path, paths: Collection[str]) -> dict[str, str]:
+    """The package that each of these files, given below `env`, belongs to; what nobody owns is left out."""
+    site = site_packages(env)
+    prefix = site.relative_to(env).as_posix() + "/"
+    wanted = {path.removeprefix(prefix): path for path in paths}
+    found: dict[str, str] = {}
+    tops: dict[str, str] = {}
+    for info in sorted(site.glob("*.dist-info")):
+        name = _normal(info.name.removesuffix(".dist-info").rpartition("-")[0])
+        for row, _ in record_rows(info / "RECORD"):
+            # Launchers stand as "../../../bin/NAME".
+            path = posixpath.normpath(prefix + row) if row.startswith("..") else row
+            if path == row:
+                tops.setdefault(path.split("/")[0], name)
+            if path in wanted:
+                found[wanted[path]] = name
+    for inner, path in wanted.items():
+        # A RECORD that is lost or wrong does not name the file: its folder still does.
+        top = inner.split("/")[0]
+        if path not in found and top.endswith(".dist-info"):
+            found[path] = _normal(top.removesuffix(".dist-info").rpartition("-")[0])
+        elif path not in found and path.startswith(prefix) and top in tops and "/" in inner:
+            found[path] = tops[top]
+    return found
 
 
-def take_record(env: Path, file: Path) -> int:
-    """Write the size and path of every file of the environment to `file`; returns the bytes they have."""
-    total = 0
-    lines: list[str] = []
-    for path, size in sorted(_files(env, "")):
-        total += size
-        lines.append(f"{size}\t{path}\n")
-    file.write_text("".join(lines), encoding="utf-8")
-    return total
-
-
-def _files(folder: Path | str, prefix: str) -> Iterator[tuple[str, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                if entry.name != "__pycache__":
-                    yield from _files(entry.path, f"{prefix}{entry.name}/")
-            elif not entry.is_symlink():
-                yield prefix + entry.name, entry.stat().st_size
-
-
-def against_own_record(env: Path, file: Path) -> list[Damage]:
-    """Every recorded file that is missing or of another size now."""
+def record_rows(record: Path) -> list[tuple[str, int | None]]:
+    """Path and size of each file that a RECORD names; nothing where it cannot be read."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return [Damage(file.name, None, None)]
-    rows = (line.partition("\t") for line in lines)
-    return _compare(env, ((path, int(size)) for size, _, path in rows))
+        return list(_record_rows(record))
+    except (OSError, ValueError, csv.Error):
+        return []

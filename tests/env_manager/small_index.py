@@ -47,8 +47,12 @@ def build_wheel(
     payload: int | bytes = 0,
     tag: str = "py3-none-any",
     extra: Mapping[str, str] | None = None,
+    wrong_record: bool = False,
 ) -> Path:
-    """Write a whole wheel with one module of that name and, if asked, a data file: `payload`, or that many zeros."""
+    """Write a whole wheel with one module of that name and, if asked, a data file: `payload`, or that many zeros.
+
+    With `wrong_record` its RECORD claims the hashes of other files, as some published wheels do.
+    """
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {f"{module}/__init__.py": (source or f'__version__ = "{version}"\n').encode()}
@@ -58,7 +62,7 @@ def build_wheel(
     needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}".encode()
     files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()
-    rows = [f"{path},sha256={_digest(data)},{len(data)}\n" for path, data in files.items()]
+    rows = [f"{path},sha256={_digest(data + b'?' * wrong_record)},{len(data)}\n" for path, data in files.items()]
     files[f"{info}/RECORD"] = "".join([*rows, f"{info}/RECORD,,\n"]).encode()
     folder.mkdir(parents=True, exist_ok=True)
     wheel = folder / f"{module}-{version}-{tag}.whl"

@@ -1,0 +1,229 @@
+"""Our own record of an environment: size, SHA-256 and path of every file, taken when it was proved.
+
+The wheels' RECORDs do not do: some are wrong, some are missing, and launchers and settings are in none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RECORD_NAME = "files.tsv"
+_HEADER = "# size\tsha256\tpath\n"
+_BLOCK_BYTES = 1024**2
+# Files are handed to threads in lots: one at a time would cost more than hashing the small ones.
+_LOT_FILES = 128
+_LOT_BYTES = 16 * 1024**2
+_ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
+
+FileId = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One file as it was; `sha256` is None in records from before hashes were taken."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file that is not as recorded: missing (`found` None), of another size, or altered in content."""
+
+    path: str
+    expected: int | None
+    found: int | None
+    altered: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.path} is missing"
+        if self.altered:
+            return f"{self.path} has its size but another content"
+        return f"{self.path} has {self.found} bytes instead of {self.expected}"
+
+
+def take_record(env: Path, file: Path, known: Mapping[FileId, str] | None = None) -> int:
+    """Write the record of every file of the environment to `file`; returns the bytes they have.
+
+    `known` gives hashes by device and inode: a file that is linked into an older environment is
+    not read again.
+    """
+    found = sorted(_files(env, ""))
+    hashes = {path: known[id] for path, _, id in found if id in known} if known else {}
+    hashes |= hash_files(env, ((path, size) for path, size, _ in found if path not in hashes))
+    rows = (f"{size}\t{hashes[path]}\t{_escaped(path)}\n" for path, size, _ in found)
+    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
+        out.write(_HEADER)
+        out.writelines(rows)
+    return sum(size for _, size, _ in found)
+
+
+def read_record(file: Path) -> list[Recorded]:
+    """The rows of a record, also of one without hashes; raises OSError or ValueError."""
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as rows:
+        lines = rows.read().split("\n")
+    if lines and lines[0] + "\n" == _HEADER:
+        cells = (line.split("\t", 2) for line in lines[1:] if line)
+        return [Recorded(_plain(path), int(size), sha256) for size, sha256, path in cells]
+    pairs = (line.split("\t", 1) for line in lines if line)
+    return [Recorded(path, int(size), None) for size, path in pairs]
+
+
+def known_hashes(environments: Iterable[tuple[Path, Path]]) -> dict[FileId, str]:
+    """Recorded hashes of files that exist, by device and inode, from pairs of environment and record.
+
+    The hash is what was recorded, not what the file holds now: whoever links a file that was altered
+    since gets the right hash, against which the alteration shows.
+    """
+    found: dict[FileId, str] = {}
+    for env, record in environments:
+        try:
+            rows = read_record(record)
+        except (OSError, ValueError):
+            continue  # a damaged record of another environment only costs the time to hash again
+        start = os.fspath(env) + os.sep
+        for row in rows:
+            try:
+                status = os.stat(start + row.path)
+            except OSError:
+                continue
+            if row.sha256 and status.st_size == row.size:
+                found[status.st_dev, status.st_ino] = row.sha256
+    return found
+
+
+def against_own_record(env: Path, file: Path) -> list[Damage]:
+    """Every recorded file that is missing or of another size now; nothing is read but the record."""
+    try:
+        return compare_sizes(env, ((row.path, row.size) for row in read_record(file)))
+    except (OSError, ValueError):
+        return [Damage(file.name, None, None)]
+
+
+def against_own_hashes(
+    env: Path, file: Path, cancelled: Callable[[], bool] = lambda: False
+) -> tuple[list[Damage], int]:
+    """Every recorded file that is missing, resized or altered, and the number that could not be compared."""
+    try:
+        rows = read_record(file)
+    except (OSError, ValueError):
+        return [Damage(file.name, None, None)], 0
+    damage = compare_sizes(env, ((row.path, row.size) for row in rows))
+    seen = {each.path for each in damage}
+    left = [row for row in rows if row.sha256 and row.path not in seen]
+    found = hash_files(env, ((row.path, row.size) for row in left), cancelled)
+    damage += [
+        Damage(row.path, row.size, row.size, altered=True)
+        for row in left
+        if row.path in found and found[row.path] != row.sha256
+    ]
+    return damage, sum(row.sha256 is None for row in rows)
+
+
+def compare_sizes(folder: Path, rows: Iterable[tuple[str, int | None]]) -> list[Damage]:
+    """The files below `folder` that are missing or have another size; a size of None always fits."""
+    damage: list[Damage] = []
+    start = os.fspath(folder) + os.sep
+    for path, expected in rows:
+        try:
+            found = os.stat(start + path).st_size
+        except OSError:
+            damage.append(Damage(path, expected, None))
+            continue
+        if expected is not None and found != expected:
+            damage.append(Damage(path, expected, found))
+    return damage
+
+
+def hash_files(
+    folder: Path, files: Iterable[tuple[str, int]], cancelled: Callable[[], bool] = lambda: False
+) -> dict[str, str]:
+    """SHA-256 of files given with their sizes, on all cores; an unreadable one gets its error as its hash."""
+    start = os.fspath(folder) + os.sep
+    found: dict[str, str] = {}
+
+    def hash_lot(lot: list[str]) -> list[tuple[str, str]]:
+        return [] if cancelled() else [(path, _hash_or_error(start + path)) for path in lot]
+
+    # Two threads a core, because some wait for the disk while others compute.
+    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+        for pairs in pool.map(hash_lot, _lots(files)):
+            found.update(pairs)
+    return found
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of one file."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as data:
+        while block := data.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _hash_or_error(path: str) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        # A sector that cannot be read is an altered file, not a failure of the check.
+        return f"unreadable: {error.strerror}"
+
+
+def _lots(files: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    lot: list[str] = []
+    room = _LOT_BYTES
+    # The largest first, or the last thread would work on it alone.
+    for path, size in sorted(files, key=lambda each: -each[1]):
+        lot.append(path)
+        room -= size
+        if room <= 0 or len(lot) == _LOT_FILES:
+            yield lot
+            lot, room = [], _LOT_BYTES
+    if lot:
+        yield lot
+
+
+def _files(folder: Path | str, prefix: str) -> Iterator[tuple[str, int, FileId]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__":
+                    yield from _files(entry.path, f"{prefix}{entry.name}/")
+            elif not entry.is_symlink():
+                # Not entry.stat(): on Windows it knows neither device nor inode.
+                status = os.stat(entry.path)
+                yield prefix + entry.name, status.st_size, (status.st_dev, status.st_ino)
+
+
+def unrecorded(env: Path, file: Path) -> list[str]:
+    """Files that are in the environment now and were not when it was recorded; bytecode does not count."""
+    try:
+        known = {row.path for row in read_record(file)}
+    except (OSError, ValueError):
+        return []
+    return sorted(path for path, _, _ in _files(env, "") if path not in known and not path.endswith(".pyc"))
+
+
+def _escaped(path: str) -> str:
+    for plain, written in _ESCAPES:
+        path = path.replace(plain, written)
+    return path
+
+
+def _plain(path: str) -> str:
+    if "\\" not in path:
+        return path
+    decoded = {"t": "\t", "n": "\n", "r": "\r"}
+    letters = iter(path)
+    return "".join(decoded.get(each := next(letters, ""), each) if letter == "\\" else letter for letter in letters)
