@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from app import commands_generations
 from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
@@ -55,7 +56,7 @@ def list_generations(json: JsonFlag = False) -> None:
         say_json({"active": active, "generations": [each.as_json() for each in status.generations]})
         return
     for each in status.generations:
-        mark = "*" if each.id == active else " "
+        mark = "*" if each.id == active else "p" if each.pinned else " "
         print(
             f"{mark} {each.id}  {each.created}  {len(each.packages)} packages  {size(each.bytes)}  {each.name or ''}".rstrip()
         )
@@ -103,3 +104,6 @@ def rollback(
         say_json({"active": target.id, "seconds": round(seconds, 4)})
     else:
         print(f"Environment {target.id} is active again ({seconds * 1000:.0f} ms).")
+
+
+commands_generations.add_to(cli)

@@ -7,11 +7,13 @@ import time
 import traceback
 from pathlib import Path
 
+from app.operations import Operations
 from app.paths import open_home
 from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Store
 from env_manager.install import install
 from env_manager.progress import StepProgress
+from env_manager.removal import keep_policy, prune
 from trainer.operation import Operation, read_record
 
 SECONDS_BETWEEN = 0.2  # a step tells its bytes no more often than this
@@ -70,8 +72,24 @@ def main(folder: Path) -> int:
                 remedy="The active environment is unchanged. The log holds the details.",
             )
             return 1
+        _keep_policy(operation)
         operation.emit("done", generation=generation.id)
         return 0
+
+
+def _keep_policy(operation: Operation) -> None:
+    """Delete what the user's policy does not keep; a failure there does not undo a good installation."""
+    operations = Operations(open_home())
+    keep = keep_policy(operations.store)
+    if keep is None:
+        return
+    try:
+        gone = prune(operations.store, keep, in_use=operations.generations_in_use(), with_cache=True)
+    except EnvError as error:
+        operation.emit("warning", message=f"Older environments were not deleted: {error.message}")
+        return
+    if gone.generations:
+        print(f"deleted by the keep policy: {', '.join(gone.generations)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -94,10 +94,18 @@ class Operations:
         self._children.append(spawn_detached(argv, folder, clean_environment()))
         return self._follow(folder)
 
+    def generations_in_use(self) -> set[str]:
+        """The generations that a run is using now."""
+        return {
+            each.record["generation"] for each in self.refresh() if each.record["kind"] == "train" and not each.ended
+        }
+
     def active_generation(self) -> Generation:
         """The generation that new runs use; raises `AppError` when there is none."""
         try:
             generation = self.store.active()
+            if generation:
+                generation.require_interpreter()
         except EnvError as error:
             raise AppError(error.code, error.message, error.remedy) from error
         if generation is None:

@@ -22,6 +22,7 @@ from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
+from env_manager.labels import Label, checked, write_label
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
@@ -251,6 +252,7 @@ class Build:
         generation = Generation(
             id=self.id,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            serial=self.store.next_serial(),
             folder=self.folder,
             bytes=size,
             seconds=round(time.monotonic() - self.started, 1),
@@ -258,6 +260,8 @@ class Build:
         )
         files = [check.as_json() for check in check_files(generation)]
         generation = replace(generation, checks=(*files, *generation.checks))
+        if generation.name:
+            write_label(self.folder, Label(*checked(generation.name, "")))
         durable.sync_tree(self.folder)
         durable.replace_json(self.folder / MANIFEST, generation.record())
         final = self.store.envs / self.id
