@@ -16,6 +16,7 @@ from typing import Any
 
 from env_manager import durable, verify
 from env_manager.build_steps import StepRunner
+from env_manager.bytecode import SharedBytecode
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
@@ -26,6 +27,7 @@ from env_manager.labels import Label, checked, write_label
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
+from env_manager.proof import NO_PROOF, Proof, find_proof
 from env_manager.resolve import (
     Lock,
     WheelSizes,
@@ -90,8 +92,10 @@ def _build(
     sizes = build.measure(plan)
     build.check_disk(lock, sizes)
 
+    proof = build.proof(plan, lock, hardware, interpreter)
     build.phase("install", "Installing, step by step")
     steps = StepRunner(build.uv, build.python, build.folder, build.report, sizes, index_arguments(plan))
+    steps.before_probe, steps.proved = build.shared_bytecode().share, proof.checks
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
@@ -103,7 +107,7 @@ def _build(
             "Install again; if it happens again, clear the package cache first.",
         )
     build.phase("prove", "Proving the finished environment")
-    checks = build.prove(plan, lock)
+    checks = build.prove(plan, lock, proof)
 
     build.phase("commit", "Making the new environment durable")
     return build.commit(
@@ -117,6 +121,8 @@ def _build(
         steps=tuple(rows),
         checks=tuple(check.as_json() for check in checks),
         probes=build.probes(plan, lock),
+        proof=proof.key,
+        proved_by=proof.source,
     )
 
 
@@ -231,8 +237,21 @@ class Build:
         named = [each for step in plan.steps if step.requirements for each in step.probe]
         return probes_for(list(lock.versions), named)
 
-    def prove(self, plan: Plan, lock: Lock) -> list[Check]:
+    def proof(self, plan: Plan, lock: Lock, hardware: Hardware, interpreter: Interpreter) -> Proof:
+        """What this generation's proof would hold for, and the findings if an earlier one has it."""
+        proof = find_proof(self.store, lock.sha256, hardware.as_json(), interpreter.path, self.probes(plan, lock))
+        if proof.source:
+            self.uv.log(f"proved in {proof.source}: the same lock, machine and interpreter; nothing is probed again")
+        return proof
+
+    def shared_bytecode(self) -> SharedBytecode:
+        """Bytecode of the newest generations, to be shared where the sources are the same files."""
+        return SharedBytecode(self.env, [other.env for other in reversed(self.store.list()[-3:])])
+
+    def prove(self, plan: Plan, lock: Lock, proof: Proof = NO_PROOF) -> list[Check]:
         """Run every probe once more in the finished environment, all together in one process."""
+        if proof.checks:
+            return list(proof.checks)
         optional = {each for step in plan.steps if step.optional for each in step.probe}
         checks = probe(self.python, self.probes(plan, lock), cancelled=self.cancelled, log=self.uv.log)
         failed = [check for check in checks if not check.ok and check.name not in optional]
