@@ -10,6 +10,7 @@ from pathlib import Path
 from app.operations import Operations
 from app.paths import open_home
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.exchange import read_recipe
 from env_manager.generations import Store
 from env_manager.install import install
 from env_manager.progress import StepProgress
@@ -54,8 +55,10 @@ def main(folder: Path) -> int:
                 Store(open_home().root),
                 report=Events(operation),
                 cancelled=lambda: operation.requested("stop"),
-                overrides=asked["overrides"],
-                allow_large=asked["allow_large"],
+                overrides=asked.get("overrides"),
+                allow_large=asked.get("allow_large", False),
+                preferred=asked.get("preferred"),
+                recipe=read_recipe(Path(asked["import_from"])) if "import_from" in asked else None,
             )
         except InstallStopped:
             operation.emit("stopped")

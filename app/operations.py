@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +41,10 @@ class Operations:
 
     def start_install(self, overrides: dict[str, str] | None = None, *, allow_large: bool = False) -> Followed:
         """Start an installation in its own process; raises `AppError` when one is already running."""
+        return self.start_install_of({"overrides": overrides or {}, "allow_large": allow_large})
+
+    def start_install_of(self, asked: Mapping[str, object]) -> Followed:
+        """Start an installation of what was asked for: versions, or a file to import (`app.installing` reads it)."""
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
             raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
@@ -52,8 +56,7 @@ class Operations:
                 "id": identity,
                 "kind": "install",
                 "title": "Install dependencies",
-                "overrides": overrides or {},
-                "allow_large": allow_large,
+                **asked,
             },
         )
         self._children.append(

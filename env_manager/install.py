@@ -9,10 +9,10 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from env_manager import durable, verify
 from env_manager.build_steps import StepRunner
@@ -20,6 +20,7 @@ from env_manager.bytecode import SharedBytecode
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
+from env_manager.exchange import Recipe, plan_for
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
@@ -29,10 +30,12 @@ from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
 from env_manager.proof import NO_PROOF, Proof, find_proof
 from env_manager.resolve import (
+    LOCK_NAME,
     Lock,
     WheelSizes,
     choose_wheels,
     index_arguments,
+    is_impossible,
     is_unreachable,
     optional_culprits,
     resolve,
@@ -41,6 +44,8 @@ from env_manager.resolve import (
 from env_manager.torch_source import find_torch
 from env_manager.uv import Uv
 from env_manager.wheels import WheelSize
+
+T = TypeVar("T")
 
 
 def install(
@@ -53,8 +58,13 @@ def install(
     name: str | None = None,
     catalog: Catalog | None = None,
     hardware: Hardware | None = None,
+    recipe: Recipe | None = None,
+    preferred: Mapping[str, str] | None = None,
 ) -> Generation:
     """Install everything for this machine into a new generation, prove it and make it the active one.
+
+    A `recipe` brings a lock from elsewhere in place of a resolve; `preferred` versions are taken
+    for packages that turn out to be needed and are no reason to install one.
 
     Raises an EnvError whose code says what went wrong; `InstallStopped` after a cancellation. In
     every such case the active environment is untouched and the build folder is gone.
@@ -65,9 +75,10 @@ def install(
         report.phase("detect", "Looking at this machine")
         hardware = hardware or detect(store.root)
         catalog = catalog or load_catalog()
+        asked = Asked(dict(overrides or {}), allow_large, name, recipe, dict(preferred or {}))
         build = Build.begin(store, report, cancelled)
         try:
-            generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
+            generation = _build(build, hardware, catalog, asked)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
             return generation
@@ -84,12 +95,24 @@ def install(
             build.remove()
 
 
-def _build(
-    build: Build, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool, name: str | None
-) -> Generation:
+@dataclass(frozen=True)
+class Asked:
+    """What an installation was asked for beside what the catalog says."""
+
+    overrides: dict[str, str]
+    allow_large: bool = False
+    name: str | None = None
+    recipe: Recipe | None = None
+    preferred: dict[str, str] = field(default_factory=dict)
+
+
+def _build(build: Build, hardware: Hardware, catalog: Catalog, asked: Asked) -> Generation:
+    recipe = asked.recipe
+    if recipe and recipe.origin.python:
+        catalog = replace(catalog, python=(recipe.origin.python,))
     interpreter = build.make_environment(catalog)
-    plan, lock = build.plan_and_lock(hardware, catalog, overrides, allow_large)
-    sizes = build.measure(plan)
+    plan, lock = build.take(recipe, hardware, catalog) if recipe else build.plan_and_lock(hardware, catalog, asked)
+    sizes = build.or_from_cache(lambda: build.measure(plan))
     build.check_disk(lock, sizes)
 
     proof = build.proof(plan, lock, hardware, interpreter)
@@ -111,11 +134,11 @@ def _build(
 
     build.phase("commit", "Making the new environment durable")
     return build.commit(
-        name=name,
+        name=asked.name or (recipe.name if recipe else None),
         packages=lock.versions,
         hardware=hardware.as_json(),
         plan=plan.as_json(),
-        overrides=overrides,
+        overrides=plan.overrides,
         lock_sha256=lock.sha256,
         interpreter={"path": interpreter.path, "version": interpreter.version, "reason": interpreter.reason},
         steps=tuple(rows),
@@ -181,43 +204,64 @@ class Build:
         self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
         return chosen
 
-    def plan_and_lock(
-        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
-    ) -> tuple[Plan, Lock]:
+    def plan_and_lock(self, hardware: Hardware, catalog: Catalog, asked: Asked) -> tuple[Plan, Lock]:
         """Plan and resolve with the index, or from the cache alone where the index is out of reach."""
+        return self.or_from_cache(lambda: self._plan_and_lock(hardware, catalog, asked))
+
+    def take(self, recipe: Recipe, hardware: Hardware, catalog: Catalog) -> tuple[Plan, Lock]:
+        """The plan and the lock of a recipe; with its own folder of wheels nothing else is asked."""
+        self.phase("resolve", "Reading the imported versions")
+        plan, lock = plan_for(recipe, hardware, catalog)
+        if recipe.wheels:
+            self.uv = self.uv.only_from(recipe.wheels)
+            plan = replace(plan, source=replace(plan.source, index_url=None)) if plan.source else plan
+        (self.folder / LOCK_NAME).write_text(lock.text, encoding="utf-8", newline="\n")
+        return plan, lock
+
+    def or_from_cache(self, call: Callable[[], T]) -> T:
+        """Do it with the index, or from the cache alone where the index is out of reach."""
         try:
-            return self._plan_and_lock(hardware, catalog, overrides, allow_large)
+            return call()
         except UvFailed as error:
             if self.uv.offline or not is_unreachable(error):
                 raise
             self.uv.log(f"{error.message} Trying with what is in the cache.")
             online, self.uv = self.uv, self.uv.with_offline()
             try:
-                return self._plan_and_lock(hardware, catalog, overrides, allow_large)
+                return call()
             except UvFailed:
                 self.uv = online
                 raise error from None
 
-    def _plan_and_lock(
-        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
-    ) -> tuple[Plan, Lock]:
+    def _plan_and_lock(self, hardware: Hardware, catalog: Catalog, asked: Asked) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
+        overrides = asked.overrides
         plan = make_plan(hardware, catalog, overrides=overrides)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
-        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
+        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, asked.allow_large)
         plan = make_plan(hardware, catalog, source=source, overrides=overrides)
         self.phase("resolve", "Finding exact versions of all packages")
         try:
-            lock = resolve(plan, self.uv, self.python, self.folder)
+            lock = self._resolve(plan, asked)
         except UvFailed as error:
             without = optional_culprits(plan, error)
             if not without:
                 raise
             plan = make_plan(hardware, catalog, source=source, overrides=overrides, without=without)
-            lock = resolve(plan, self.uv, self.python, self.folder)
+            lock = self._resolve(plan, asked)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
         return plan, lock
+
+    def _resolve(self, plan: Plan, asked: Asked) -> Lock:
+        if asked.preferred:
+            try:
+                return resolve(plan, self.uv, self.python, self.folder, asked.preferred)
+            except UvFailed as error:
+                if not is_impossible(error):
+                    raise
+                self.uv.log(f"{error.message} The versions of packages that are only pulled in are left to the index.")
+        return resolve(plan, self.uv, self.python, self.folder)
 
     def measure(self, plan: Plan) -> dict[str, WheelSize]:
         """The size of the wheel of each package in the lock."""

@@ -81,6 +81,14 @@ class Uv:
     def with_offline(self) -> Uv:
         return replace(self, offline=True)
 
+    def only_from(self, folder: Path) -> Uv:
+        """uv that knows one folder of wheels and nothing else."""
+        kept = {name: value for name, value in self.environ.items() if not name.startswith(("UV_INDEX", "UV_EXTRA"))}
+        kept = {name: value for name, value in kept.items() if name not in ("UV_DEFAULT_INDEX", "UV_CONFIG_FILE")}
+        # As an address, because uv splits a plain path at commas.
+        only = {"UV_NO_INDEX": "1", "UV_NO_CONFIG": "1", "UV_FIND_LINKS": folder.absolute().as_uri()}
+        return replace(self, environ=kept | only, offline=True)
+
     def with_environ(self, **variables: str) -> Uv:
         return replace(self, environ=self.environ | variables)
 
