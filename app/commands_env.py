@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app import commands_exchange, commands_generations
+from app import commands_exchange, commands_generations, commands_versions
 from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
@@ -108,3 +108,4 @@ def rollback(
 
 commands_generations.add_to(cli)
 commands_exchange.add_to(cli)
+commands_versions.add_to(cli)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def import_from(
     """Build the generation that a file describes, prove it, and switch to it."""
     plan_for(read_recipe(file), detect(), load_catalog())  # refuses what cannot be built here before anything starts
     operations = Operations(open_home())
-    _watch(operations, {"import_from": str(file.absolute()), "title": f"Import {file.name}"}, as_json=json)
+    watch_install(operations, {"import_from": str(file.absolute()), "title": f"Import {file.name}"}, as_json=json)
 
 
 def adopt(
@@ -82,7 +83,7 @@ def adopt(
         "allow_large": allow_large,
         "title": "Adopt an environment",
     }
-    _watch(Operations(open_home()), asked, as_json=json)
+    watch_install(Operations(open_home()), asked, as_json=json)
 
 
 def wheelhouse(
@@ -101,7 +102,8 @@ def wheelhouse(
         print(f"{len(filled)} wheels of {chosen.id} are in {folder}. There: fettle env import {folder}")
 
 
-def _watch(operations: Operations, asked: dict[str, object], *, as_json: bool) -> None:
+def watch_install(operations: Operations, asked: Mapping[str, object], *, as_json: bool) -> None:
+    """Start an installation of what was asked for and follow it to its end."""
     started = time.monotonic()
     display = Display(as_json=as_json)
     last = display.watch(operations, operations.start_install_of(asked))

@@ -75,6 +75,8 @@ def main(folder: Path) -> int:
                 remedy="The active environment is unchanged. The log holds the details.",
             )
             return 1
+        for note in generation.plan.get("notes", ()):
+            operation.emit("warning", message=note)
         _keep_policy(operation)
         operation.emit("done", generation=generation.id)
         return 0

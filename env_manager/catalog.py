@@ -22,6 +22,7 @@ _ACCELERATORS = ("cuda", "mps", "rocm", "xpu", "cpu")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d+)?(\.post\d+)?")
 _HOLD = re.compile(r"([a-z0-9-]+)<(\d+(?:\.\d+)*)")
+_FLOOR = re.compile(r"([a-z0-9-]+)>=(\d+(?:\.\d+)*)")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,22 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """A lower bound: a resolve that goes below it has gone back in time and is refused."""
+
+    requirement: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.requirement.split(">=")[0]
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        return numbers(self.requirement.split(">=")[1])
+
+
+@dataclass(frozen=True)
 class TorchIndex:
     """A place with builds of torch for one accelerator, with the driver and GPU generations it serves."""
 
@@ -90,6 +107,9 @@ class Catalog:
     holds: tuple[Hold, ...]
     torch_indexes: tuple[TorchIndex, ...]
     steps: tuple[Step, ...]
+    floors: tuple[Floor, ...] = ()
+    # The newest releases on the default index on `date`, by name.
+    newest: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -119,13 +139,17 @@ def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
     reader = _Reader(file)
     if data.get("format") != FORMAT:
         raise _refused(file, f"its format is {data.get('format')!r}; this version of Fettle reads format {FORMAT}")
-    top = reader.record(data, "the catalog", {"format", "date", "python", "holds", "torch_indexes", "steps"})
+    top = reader.record(
+        data, "the catalog", {"format", "date", "python", "holds", "torch_indexes", "steps", "floors", "newest"}
+    )
     catalog = Catalog(
         date=reader.text(top, "date", "the catalog"),
         python=reader.texts(top, "python", "the catalog", r"3\.\d+"),
         holds=tuple(reader.hold(item) for item in reader.records(top, "holds")),
         torch_indexes=tuple(reader.index(item) for item in reader.records(top, "torch_indexes")),
         steps=tuple(reader.step(item) for item in reader.records(top, "steps")),
+        floors=tuple(reader.floor(item) for item in reader.records(top, "floors")),
+        newest=reader.versions(top, "newest"),
     )
     _check_whole(catalog, file)
     return catalog
@@ -147,17 +171,22 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
     for what, names in (
         ("step", [step.id for step in catalog.steps]),
         ("package", [package.name for step in catalog.steps for package in step.packages]),
+        ("floor", [floor.name for floor in catalog.floors]),
         ("torch index", [index.name for index in catalog.torch_indexes]),
     ):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise _refused(file, f"{what} {twice[0]!r} is listed twice")
     holds = {hold.name: hold for hold in catalog.holds}
+    floors = {floor.name: floor for floor in catalog.floors}
     for step in catalog.steps:
         for package in step.packages:
             hold = holds.get(package.name)
             if hold and numbers(package.version) >= hold.below:
                 raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
+            floor = floors.get(package.name)
+            if floor and numbers(package.version) < floor.least:
+                raise _refused(file, f"{package.name} {package.version} is below the floor {floor.requirement}")
 
 
 class _Reader:
@@ -213,6 +242,20 @@ class _Reader:
         item = self.record(data, "a hold", {"requirement", "reason"})
         requirement = self.text(item, "requirement", "a hold", _HOLD.pattern)
         return Hold(requirement, self.text(item, "reason", f"hold {requirement}"))
+
+    def floor(self, data: Any) -> Floor:
+        item = self.record(data, "a floor", {"requirement", "reason"})
+        requirement = self.text(item, "requirement", "a floor", _FLOOR.pattern)
+        return Floor(requirement, self.text(item, "reason", f"floor {requirement}"))
+
+    def versions(self, data: dict[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+        table = data.get(key, {})
+        if not isinstance(table, dict):
+            raise self.refuse(f"{key} is not a table")
+        for name, version in table.items():
+            if not _NAME.fullmatch(name) or not isinstance(version, str) or not _VERSION.fullmatch(version):
+                raise self.refuse(f"{key}: {name} = {version!r} is not a package with a version")
+        return tuple(sorted(table.items()))
 
     def index(self, data: Any) -> TorchIndex:
         known = set(TorchIndex.__dataclass_fields__)

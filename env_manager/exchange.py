@@ -32,7 +32,7 @@ FORMATS: tuple[Format, ...] = ("json", "requirements", "pylock")
 FILE_NAMES: dict[Format, str] = {"json": "generation.fettle.json", "requirements": LOCK_NAME, "pylock": "pylock.toml"}
 FORMAT = 1
 MOST_BYTES = 16 * 1024**2
-_MARK = "# fettle: "
+MARK = "# fettle: "
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 _VERSION = re.compile(r"[0-9][0-9a-z.!+_-]*", re.IGNORECASE)
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
@@ -71,7 +71,7 @@ def export(generation: Generation, format: Format) -> str:
         return _CREDENTIALS.sub("", _text(generation, "pylock.toml"))
     origin = _origin(generation)
     if format == "requirements":
-        return f"{_MARK}{json.dumps(origin.__dict__)}\n{lock}"
+        return f"{MARK}{json.dumps(origin.__dict__)}\n{lock}"
     made = {
         "fettle": "generation",
         "format": FORMAT,
@@ -129,8 +129,8 @@ def read_recipe(path: Path) -> Recipe:
     if re.search(r"^lock-version\s*=", text, re.MULTILINE):
         return Recipe(_from_pylock(path, text), Origin())
     first, _, rest = text.partition("\n")
-    if first.startswith(_MARK):
-        return Recipe(_from_requirements(path, rest), _read_origin(path, _json(path, first.removeprefix(_MARK))))
+    if first.startswith(MARK):
+        return Recipe(_from_requirements(path, rest), _read_origin(path, _json(path, first.removeprefix(MARK))))
     return Recipe(_from_requirements(path, text), Origin())
 
 

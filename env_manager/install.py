@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from env_manager import durable, verify
+from env_manager.age import far_behind, refuse_below_floors, told, who_caps
 from env_manager.build_steps import StepRunner
 from env_manager.bytecode import SharedBytecode
 from env_manager.catalog import Catalog, load_catalog
@@ -42,6 +43,7 @@ from env_manager.resolve import (
     split_by_step,
 )
 from env_manager.torch_source import find_torch
+from env_manager.update import Attempt
 from env_manager.uv import Uv
 from env_manager.wheels import WheelSize
 
@@ -212,6 +214,7 @@ class Build:
         """The plan and the lock of a recipe; with its own folder of wheels nothing else is asked."""
         self.phase("resolve", "Reading the imported versions")
         plan, lock = plan_for(recipe, hardware, catalog)
+        refuse_below_floors(lock.versions, catalog)
         if recipe.wheels:
             self.uv = self.uv.only_from(recipe.wheels)
             plan = replace(plan, source=replace(plan.source, index_url=None)) if plan.source else plan
@@ -251,7 +254,20 @@ class Build:
             lock = self._resolve(plan, asked)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
-        return plan, lock
+        return self.aged(plan, lock, catalog), lock
+
+    def aged(self, plan: Plan, lock: Lock, catalog: Catalog) -> Plan:
+        """The plan with a note for each package that lands far behind; refused where one is below a floor."""
+        refuse_below_floors(lock.versions, catalog)
+        caps = far_behind(lock.versions, catalog)
+        if not caps:
+            return plan
+        holds = {hold.name: hold.reason for hold in catalog.holds}
+        attempt = Attempt(plan, self.uv, self.python, self.folder)
+        notes = told([who_caps(attempt.with_requirement, cap, holds) for cap in caps], catalog.date)
+        for note in notes:
+            self.uv.log(f"warning: {note}")
+        return replace(plan, notes=(*plan.notes, *notes))
 
     def _resolve(self, plan: Plan, asked: Asked) -> Lock:
         if asked.preferred:

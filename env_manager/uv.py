@@ -70,6 +70,8 @@ class Uv:
     log: Callable[[str], None] = lambda line: None
     cancelled: Callable[[], bool] = lambda: False
     offline: bool = False
+    # For resolves on behalf of a machine that is not here.
+    target: tuple[str, ...] = ()
 
     @classmethod
     def create(cls, cache: Path, log: Callable[[str], None], cancelled: Callable[[], bool]) -> Uv:
@@ -80,6 +82,10 @@ class Uv:
 
     def with_offline(self) -> Uv:
         return replace(self, offline=True)
+
+    def for_target(self, target: tuple[str, ...]) -> Uv:
+        """uv that resolves for the platform and Python that these arguments name."""
+        return replace(self, target=target)
 
     def only_from(self, folder: Path) -> Uv:
         """uv that knows one folder of wheels and nothing else."""
@@ -95,6 +101,8 @@ class Uv:
     def run(self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None) -> str:
         """Run uv and return its stdout; raises a plain error from its stderr."""
         argv = [find_uv(), *arguments, "--cache-dir", str(self.cache), "--color", "never", "--no-progress"]
+        if list(arguments[:2]) == ["pip", "compile"]:
+            argv += self.target
         if self.offline:
             argv.append("--offline")
         self.log("$ uv " + " ".join(argv[1:]))
