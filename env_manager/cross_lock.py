@@ -100,7 +100,8 @@ def cross_lock(
     target = ("--python-platform", _PLATFORMS[os][1], "--python-version", python)
     with tempfile.TemporaryDirectory(prefix="fettle-lock-") as scratch:
         folder = Path(scratch)
-        uv = Uv.create(store.cache, log, cancelled)
+        # torch's wheels are for macOS 14; without a word uv resolves for 13, and a year back.
+        uv = Uv.create(store.cache, log, cancelled).with_environ(MACOSX_DEPLOYMENT_TARGET="14.0")
         here = Path(choose_interpreter(uv, (python, *catalog.python), store.pythons, folder).path)
         plan, lock = _resolve(uv.for_target(target), hardware, catalog, here, folder, store, allow_large)
     refuse_below_floors(lock.versions, catalog)
