@@ -15,7 +15,7 @@ from env_manager.errors import EnvError, UvFailed
 # So many minor releases back, or any major one, is far.
 FAR_MINORS = 5
 _DEPENDS = re.compile(
-    r"(?P<by>[a-z0-9][a-z0-9._-]*?)(?P<extra>\[[^\]]*\])?(?P<version>(?:[=<>!~]=?=?[^\s,]+,?)*) depends? on "
+    r"(?P<by>[a-z0-9][a-z0-9._-]*?)(?:\[[^\]]*\])?(?:[=<>!~]=?=?[^\s,]+,?)* depends? on "
     r"(?P<on>.*?)(?= and [a-z0-9]|, we can|\. |$)",
     re.IGNORECASE,
 )
@@ -68,7 +68,7 @@ def far_behind(versions: Mapping[str, str], catalog: Catalog) -> list[Cap]:
     ]
 
 
-def who_caps(resolve: Callable[[str], object], cap: Cap, holds: Mapping[str, str]) -> Cap:
+def who_caps(resolve: Callable[[str], object], cap: Cap, holds: Mapping[str, str], versions: Mapping[str, str]) -> Cap:
     """The same with its reason: `resolve` is asked for the newest release beside everything else, and says what bars it."""
     if cap.name in holds:
         return Cap(cap.name, cap.version, cap.newest, reason=holds[cap.name])
@@ -77,21 +77,21 @@ def who_caps(resolve: Callable[[str], object], cap: Cap, holds: Mapping[str, str
     except UvFailed as error:
         if error.code not in ("resolve-impossible", "package-missing"):
             raise
-        by = capping(error.output, cap.name)
+        by = tuple(f"{name} {versions.get(name, '')}".strip() for name in capping(error.output, cap.name))
         return Cap(cap.name, cap.version, cap.newest, by, "" if by else error.message)
     return Cap(cap.name, cap.version, cap.newest, reason="nothing bars the newest; it was not chosen")
 
 
 def capping(output: str, name: str) -> tuple[str, ...]:
-    """The packages that uv's explanation names as depending on other versions of `name`, with their versions."""
+    """The packages that uv's explanation names as depending on other versions of `name`."""
     flat = " ".join(output.split())
-    found: dict[str, str] = {}
+    found: dict[str, None] = {}
     for match in _DEPENDS.finditer(flat):
         # A package that takes any version of it bars nothing.
         if match["by"] != name and re.search(rf"(?<![\w.-]){re.escape(name)}[<>=!~]", match["on"]):
-            found.setdefault(match["by"], match["version"].lstrip("="))
+            found[match["by"]] = None
     if found:
-        return tuple(f"{by} {version}".strip() for by, version in found.items())
+        return tuple(found)
     # Without a package in between it is a requirement of the plan that bars it.
     planned = re.findall(rf"(?<![\w.-]){re.escape(name)}[<>~][^\s,]+", flat) if "you require" in flat else []
     return tuple(f"the planned {each}" for each in dict.fromkeys(planned))

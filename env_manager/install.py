@@ -264,7 +264,7 @@ class Build:
             return plan
         holds = {hold.name: hold.reason for hold in catalog.holds}
         attempt = Attempt(plan, self.uv, self.python, self.folder)
-        notes = told([who_caps(attempt.with_requirement, cap, holds) for cap in caps], catalog.date)
+        notes = told([who_caps(attempt.with_requirement, cap, holds, lock.versions) for cap in caps], catalog.date)
         for note in notes:
             self.uv.log(f"warning: {note}")
         return replace(plan, notes=(*plan.notes, *notes))

@@ -154,7 +154,7 @@ def _capped(attempt: Attempt, versions: Mapping[str, str], catalog: Catalog) -> 
             found.append(_capped_build(attempt, cap, versions[name]))
         else:
             others = [each for each in fixed if each.partition(">=")[0] != name]
-            found.append(who_caps(partial(_beside, attempt, others), cap, holds))
+            found.append(who_caps(partial(_beside, attempt, others), cap, holds, versions))
     return tuple(found)
 
 
