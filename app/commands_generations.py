@@ -131,7 +131,9 @@ def _say_removal(told: removal.Removal, *, preview: bool, with_cache: bool, as_j
     verb = "would be" if preview else "is"
     print(f"{', '.join(told.generations)} {verb} deleted; {size(told.freed_bytes)} free.")
     if told.kept_bytes:
-        cache = f"; {size(told.cache_bytes)} of it goes with --with-cache" if not with_cache else ""
+        cache = (
+            f"; {size(told.cache_bytes)} of it goes with --with-cache" if told.cache_bytes and not with_cache else ""
+        )
         print(f"{size(told.kept_bytes)} stay: the package cache or another generation uses them{cache}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +21,21 @@ class Inode:
 
 
 def inodes(*folders: Path) -> dict[FileId, Inode]:
-    """Every file below the folders by device and inode; what vanishes meanwhile is passed over."""
+    """Every file and folder below the folders, themselves included, by device and inode.
+
+    What vanishes meanwhile is passed over. A folder takes room too, and has one name.
+    """
     found: dict[FileId, Inode] = {}
-    for entry in _files(folders):
+    for path in _paths(folders):
         try:
-            stat = entry.stat(follow_symlinks=False)
-            if os.name == "nt":
-                # On Windows a listing tells neither inode nor links.
-                stat = os.stat(entry.path, follow_symlinks=False)
+            # Of the path and not of the listing, which on Windows tells neither inode nor links.
+            status = os.stat(path, follow_symlinks=False)
         except OSError:
             continue
-        id = (stat.st_dev, stat.st_ino)
+        id = (status.st_dev, status.st_ino)
         before = found.get(id)
-        found[id] = Inode(_bytes(stat), stat.st_nlink, before.met + 1 if before else 1)
+        links = 1 if stat.S_ISDIR(status.st_mode) else status.st_nlink
+        found[id] = Inode(_bytes(status), links, before.met + 1 if before else 1)
     return found
 
 
@@ -46,22 +49,24 @@ def freed(found: Iterable[Inode]) -> int:
     return sum(each.bytes for each in found if each.met >= each.links)
 
 
-def _bytes(stat: os.stat_result) -> int:
+def _bytes(status: os.stat_result) -> int:
     # st_blocks counts units of 512 bytes on every system that has it.
-    blocks: int | None = getattr(stat, "st_blocks", None)
-    return stat.st_size if blocks is None else blocks * 512
+    blocks: int | None = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else blocks * 512
 
 
-def _files(folders: Iterable[Path]) -> Iterator[os.DirEntry[str]]:
+def _paths(folders: Iterable[Path]) -> Iterator[str]:
     waiting = [os.fspath(folder) for folder in folders]
     while waiting:
+        folder = waiting.pop()
+        yield folder
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
                     else:
-                        yield entry
+                        yield entry.path
         except OSError:
             # A folder that is gone or closed to us takes nothing that could be told.
             continue

@@ -18,7 +18,7 @@ from env_manager.errors import EnvError, from_os
 from env_manager.generation import BUILD_PREFIX, MANIFEST, Generation
 from env_manager.labels import Label, checked, read_label, write_label
 from env_manager.preflight import check_files
-from env_manager.store_format import bring_up_to_date, require_known
+from env_manager.store_format import bring_up_to_date, is_older, require_known
 
 __all__ = ["BUILD_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
 
@@ -224,8 +224,12 @@ class Store:
             return error.code == "install-running"
 
     def clean(self) -> tuple[str, ...]:
-        """Remove what dead installers left behind; nothing while one is alive. Returns the names removed."""
-        if not any(self.envs.glob(BUILD_PREFIX + "*")):
+        """Remove what was left half done, and bring an older layout up to date; nothing while an installer lives.
+
+        Returns the names removed.
+        """
+        left = (each for prefix in (BUILD_PREFIX, REMOVED_PREFIX) for each in self.envs.glob(prefix + "*"))
+        if not (any(left) or is_older(self.envs)):
             return ()  # without taking the lock, which an installer may want at this very moment
         try:
             with self.install_lock():

@@ -45,11 +45,22 @@ def require_known(envs: Path) -> int:
     return found
 
 
+def is_older(envs: Path) -> bool:
+    """Whether there is something to bring up to date; what cannot be read is told where it is used."""
+    try:
+        return envs.is_dir() and layout(envs) < FORMAT
+    except EnvError:
+        return False
+
+
 def bring_up_to_date(envs: Path) -> None:
     """Migrate step by step; the caller holds the install lock. A step that was cut off is done again."""
-    for version in range(require_known(envs), FORMAT):
-        _STEPS[version](envs)
-        durable.replace_text(envs / FILE, f"{version + 1}\n")
+    try:
+        for version in range(require_known(envs), FORMAT):
+            _STEPS[version](envs)
+            durable.replace_text(envs / FILE, f"{version + 1}\n")
+    except OSError as error:
+        raise from_os(error, "bring the folder for environments up to date") from error
 
 
 def _names_into_labels(envs: Path) -> None:

@@ -38,10 +38,10 @@ def store(tmp_path: Path) -> Store:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What a folder takes, as the system counts it; an inode once."""
+    """What a folder takes, as the system counts it; an inode once, folders too."""
     seen = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
             stat = os.lstat(os.path.join(parent, name))
             seen[stat.st_ino] = stat.st_blocks * 512
     return sum(seen.values())
