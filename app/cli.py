@@ -9,9 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app import __version__, commands_env, commands_runs
+from app import __version__, commands_env, commands_home, commands_runs
 from app.api.schema import Problem
-from app.errors import KNOWN, problem, problem_of
+from app.errors import KNOWN, AppError, problem, problem_of
 from app.operations import Operations
 from app.paths import default_root, open_home
 from app.terminal import fail
@@ -24,6 +24,8 @@ cli = typer.Typer(
 )
 cli.add_typer(commands_env.cli, name="env")
 cli.add_typer(commands_runs.runs, name="runs")
+cli.add_typer(commands_home.cli, name="home")
+cli.command("uninstall")(commands_home.uninstall)
 cli.command("train")(commands_runs.train)
 cli.command("chat")(commands_runs.chat)
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
@@ -118,12 +120,12 @@ def main() -> NoReturn:
 
 
 def _unexpected(error: Exception) -> Problem:
-    log = default_root() / "app.log"
     try:
+        log = default_root() / "app.log"
         with log.open("a", encoding="utf-8") as stream:
             traceback.print_exc(file=stream)
         where = f"The details are in {log}."
-    except OSError:
+    except (OSError, AppError):
         where = "Run `fettle doctor`."
     return problem("unexpected", f"Fettle met a problem it does not know: {error or type(error).__name__}", where)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app import commands_check, commands_machine
+from app import commands_check, commands_exchange, commands_generations, commands_machine, commands_versions
 from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
@@ -73,7 +73,7 @@ def list_generations(json: JsonFlag = False) -> None:
         say_json({"active": active, "generations": [each.as_json() for each in status.generations]})
         return
     for each in status.generations:
-        mark = "*" if each.id == active else " "
+        mark = "*" if each.id == active else "p" if each.pinned else " "
         print(
             f"{mark} {each.id}  {each.created}  {len(each.packages)} packages  {size(each.bytes)}  {each.name or ''}".rstrip()
         )
@@ -134,3 +134,6 @@ def rollback(
 
 
 commands_check.add_to(cli)
+commands_generations.add_to(cli)
+commands_exchange.add_to(cli)
+commands_versions.add_to(cli)

@@ -12,6 +12,7 @@ from env_manager.catalog import load_catalog
 from env_manager.generations import Generation
 from env_manager.hardware import Hardware, detect
 from env_manager.plan import Plan, make_plan
+from env_manager.removal import keep_policy
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +36,7 @@ def environment_view(operations: Operations) -> EnvironmentView:
         active=active,
         previous=status.previous.id if status.previous else None,
         generations=[_generation(each, active=each.id == active) for each in status.generations],
+        keep=keep_policy(operations.store),
         problem=trouble,
     )
 
@@ -94,6 +96,8 @@ def _generation(generation: Generation, *, active: bool) -> GenerationView:
         id=generation.id,
         created=datetime.fromisoformat(generation.created).timestamp(),
         name=generation.name or "",
+        note=generation.note,
+        pinned=generation.pinned,
         active=active,
         bytes=generation.bytes,
         packages=generation.packages,

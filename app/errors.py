@@ -22,7 +22,12 @@ class AppError(Exception):
 KNOWN = (AppError, EnvError, TrainError)
 
 # The click that mends a problem, where one click can.
-_ACTIONS: dict[str, Literal["install", "rollback"]] = {"no-environment": "install", "environment-broken": "rollback"}
+_ACTIONS: dict[str, Literal["install", "rollback"]] = {
+    "no-environment": "install",
+    "environment-broken": "rollback",
+    "interpreter-missing": "install",
+    "active-missing": "rollback",
+}
 
 
 def problem(code: str, message: str, remedy: str) -> Problem:

@@ -44,10 +44,10 @@ class Hub:
         return self._environment
 
     def _look_at_environments(self) -> object:
-        """Changes whenever an environment appears, goes, is switched, or a run in it ends."""
+        """Changes whenever an environment appears, goes, is named or switched, or a run in it ends."""
         store = self.operations.store
         marks: list[object] = [sum(each.ended for each in self.operations.refresh())]
-        for path in (store.envs, store.pointer):
+        for path in (store.envs, store.pointer, *sorted(store.envs.glob("*/label.json"))):
             try:
                 marks.append(path.stat().st_mtime_ns)
             except FileNotFoundError:

@@ -8,11 +8,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from app.operations import Operations
 from app.paths import open_home
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.exchange import read_recipe
 from env_manager.generations import Generation, Store
 from env_manager.install import install
 from env_manager.progress import StepProgress
+from env_manager.removal import keep_policy, prune
 from env_manager.repair import repair
 from env_manager.torch_index import Asked
 from trainer.operation import Operation, read_record
@@ -67,6 +70,9 @@ def main(folder: Path) -> int:
                 remedy="The active environment is unchanged. The log holds the details.",
             )
             return 1
+        for note in generation.plan.get("notes", ()):
+            operation.emit("warning", message=note)
+        _keep_policy(operation)
         operation.emit("done", generation=generation.id)
         return 0
 
@@ -84,10 +90,27 @@ def _install_or_repair(operation: Operation, asked: dict[str, Any]) -> Generatio
         store,
         report=report,
         cancelled=cancelled,
-        overrides=asked["overrides"],
-        allow_large=asked["allow_large"],
+        overrides=asked.get("overrides"),
+        allow_large=asked.get("allow_large", False),
         asked=Asked.of(asked.get("accelerator"), asked.get("gpu")),
+        preferred=asked.get("preferred"),
+        recipe=read_recipe(Path(asked["import_from"])) if "import_from" in asked else None,
     )
+
+
+def _keep_policy(operation: Operation) -> None:
+    """Delete what the user's policy does not keep; a failure there does not undo a good installation."""
+    operations = Operations(open_home())
+    keep = keep_policy(operations.store)
+    if keep is None:
+        return
+    try:
+        gone = prune(operations.store, keep, in_use=operations.generations_in_use(), with_cache=True)
+    except EnvError as error:
+        operation.emit("warning", message=f"Older environments were not deleted: {error.message}")
+        return
+    if gone.generations:
+        print(f"deleted by the keep policy: {', '.join(gone.generations)}", flush=True)
 
 
 if __name__ == "__main__":

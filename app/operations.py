@@ -58,7 +58,7 @@ class Operations:
         return self.start_install_of({"title": "Repair environment", "repair": {"id": generation, "whole": whole}})
 
     def start_install_of(self, asked: Mapping[str, object]) -> Followed:
-        """Start an installation of what was asked for: versions, or a repair (`app.installing` reads it)."""
+        """Start an installation of what was asked for: versions, a file or a repair (`app.installing` reads it)."""
         running = next((each for each in self.refresh() if each.record["kind"] == "install" and not each.ended), None)
         if running:
             raise AppError("install-running", "An installation is already running.", "Wait for it, or cancel it first.")
@@ -111,10 +111,18 @@ class Operations:
         self._children.append(spawn_detached(argv, folder, clean_environment() | visible_gpus(generation)))
         return self._follow(folder)
 
+    def generations_in_use(self) -> set[str]:
+        """The generations that a run is using now."""
+        return {
+            each.record["generation"] for each in self.refresh() if each.record["kind"] == "train" and not each.ended
+        }
+
     def active_generation(self) -> Generation:
         """The generation that new runs use; raises `AppError` when there is none."""
         try:
             generation = self.store.active()
+            if generation:
+                generation.require_interpreter()
         except EnvError as error:
             raise AppError(error.code, error.message, error.remedy) from error
         if generation is None:

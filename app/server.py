@@ -40,7 +40,11 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_STATUS = {"operation-unknown": 404, "generation-unknown": 404, "install-running": 409, "output-not-empty": 409}
+_STATUS = {
+    **dict.fromkeys(("operation-unknown", "generation-unknown"), 404),
+    **dict.fromkeys(("install-running", "output-not-empty"), 409),
+    **dict.fromkeys(("generation-active", "generation-in-use", "generation-pinned"), 409),
+}
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class Followed:
             eta_seconds=None if self.ended else step.get("eta_seconds"),
             train_seconds=final.get("train_seconds"),
             evaluation=self._evaluation(),
-            adapter=final.get("adapter"),
+            adapter=_adapter(self.folder, final.get("adapter")),
             warnings=self._warnings,
         )
 
@@ -143,6 +143,13 @@ class Followed:
             base_exact_match=base.get("exact_match"),
             tuned_exact_match=tuned.get("exact_match"),
         )
+
+
+def _adapter(folder: Path, noted: str | None) -> str | None:
+    """Where a run's adapter is: as noted, or in the run's folder if that was moved since."""
+    if noted is None or Path(noted).exists() or not (folder / Path(noted).name).exists():
+        return noted
+    return str(folder / Path(noted).name)
 
 
 def _step(step: dict[str, Any]) -> StepView:

@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 
 from app.errors import AppError
 from app.operations import Operations
+from app.paths import LOCK
 from app.server import STATIC, bind, server_for
-
-LOCK = "app.lock"
 
 
 def run(operations: Operations) -> int:

@@ -23,8 +23,9 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+(\.\d+)*([a-z]+\d+)?(\.post\d+)?")
 _RELEASE = r"\d+\.\d+"
 _MACHINES = ("linux-x86_64", "linux-aarch64", "windows-x86_64", "macos-aarch64")
-_TOP_FIELDS = ("format", "date", "python", "holds", "torch_indexes", "steps", "large_wheel_bytes")
+_TOP_FIELDS = ("format", "date", "python", "holds", "torch_indexes", "steps", "large_wheel_bytes", "floors", "newest")
 _HOLD = re.compile(r"([a-z0-9-]+)<(\d+(?:\.\d+)*)")
+_FLOOR = re.compile(r"([a-z0-9-]+)>=(\d+(?:\.\d+)*)")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,22 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """A lower bound: a resolve that goes below it has gone back in time and is refused."""
+
+    requirement: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.requirement.split(">=")[0]
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        return numbers(self.requirement.split(">=")[1])
+
+
+@dataclass(frozen=True)
 class Wheels:
     """What one index holds of some releases of torch: for which machines, Pythons and GPU generations."""
 
@@ -108,6 +125,9 @@ class Catalog:
     steps: tuple[Step, ...]
     # Wheels above this are fetched so that they can be resumed.
     large_wheel_bytes: int = 32 * 1024**2
+    floors: tuple[Floor, ...] = ()
+    # The newest releases on the default index on `date`, by name.
+    newest: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -145,6 +165,8 @@ def parse_catalog(data: dict[str, Any], file: Path = BUNDLED) -> Catalog:
         torch_indexes=tuple(reader.index(item) for item in reader.records(top, "torch_indexes")),
         steps=tuple(reader.step(item) for item in reader.records(top, "steps")),
         large_wheel_bytes=reader.count(top, "large_wheel_bytes", Catalog.large_wheel_bytes),
+        floors=tuple(reader.floor(item) for item in reader.records(top, "floors")),
+        newest=reader.versions(top, "newest"),
     )
     _check_whole(catalog, file)
     return catalog
@@ -166,6 +188,7 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
     for what, names in (
         ("step", [step.id for step in catalog.steps]),
         ("package", [package.name for step in catalog.steps for package in step.packages]),
+        ("floor", [floor.name for floor in catalog.floors]),
         ("torch index", [index.name for index in catalog.torch_indexes]),
     ):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -175,12 +198,20 @@ def _check_whole(catalog: Catalog, file: Path) -> None:
         both = shared_release(index)
         if both:
             raise _refused(file, f"torch index {index.name!r} lists torch {both} twice for the same machine")
+    _check_bounds(catalog, file)
+
+
+def _check_bounds(catalog: Catalog, file: Path) -> None:
     holds = {hold.name: hold for hold in catalog.holds}
+    floors = {floor.name: floor for floor in catalog.floors}
     for step in catalog.steps:
         for package in step.packages:
             hold = holds.get(package.name)
             if hold and numbers(package.version) >= hold.below:
                 raise _refused(file, f"{package.name} {package.version} breaks the hold {hold.requirement}")
+            floor = floors.get(package.name)
+            if floor and numbers(package.version) < floor.least:
+                raise _refused(file, f"{package.name} {package.version} is below the floor {floor.requirement}")
 
 
 def shared_release(index: TorchIndex) -> str | None:
@@ -253,6 +284,20 @@ class _Reader:
         item = self.record(data, "a hold", {"requirement", "reason"})
         requirement = self.text(item, "requirement", "a hold", _HOLD.pattern)
         return Hold(requirement, self.text(item, "reason", f"hold {requirement}"))
+
+    def floor(self, data: Any) -> Floor:
+        item = self.record(data, "a floor", {"requirement", "reason"})
+        requirement = self.text(item, "requirement", "a floor", _FLOOR.pattern)
+        return Floor(requirement, self.text(item, "reason", f"floor {requirement}"))
+
+    def versions(self, data: dict[str, Any], key: str) -> tuple[tuple[str, str], ...]:
+        table = data.get(key, {})
+        if not isinstance(table, dict):
+            raise self.refuse(f"{key} is not a table")
+        for name, version in table.items():
+            if not _NAME.fullmatch(name) or not isinstance(version, str) or not _VERSION.fullmatch(version):
+                raise self.refuse(f"{key}: {name} = {version!r} is not a package with a version")
+        return tuple(sorted(table.items()))
 
     def index(self, data: Any) -> TorchIndex:
         known = set(TorchIndex.__dataclass_fields__)

@@ -31,6 +31,11 @@ def replace_json(file: Path, value: Any) -> None:
     replace_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def read_json(file: Path) -> Any:
+    """The value of a JSON file; raises OSError or ValueError."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def append_line(file: Path, line: str) -> None:
     """Append one line; it starts on its own line also after one that a crash cut off."""
     with file.open("ab+") as out:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,87 +15,14 @@ import filelock
 
 from env_manager import durable
 from env_manager.errors import EnvError, from_os
+from env_manager.generation import BUILD_PREFIX, MANIFEST, Generation
+from env_manager.labels import Label, checked, read_label, write_label
 from env_manager.preflight import check_files
+from env_manager.store_format import bring_up_to_date, is_older, require_known
 
-FORMAT = 1
-MANIFEST = "generation.json"
-BUILD_PREFIX = ".build-"
+__all__ = ["BUILD_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
 
-
-@dataclass(frozen=True)
-class Generation:
-    """A finished environment: proved, named, never changed again."""
-
-    id: str
-    created: str
-    folder: Path
-    packages: dict[str, str]
-    name: str | None = None
-    hardware: dict[str, Any] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
-    overrides: dict[str, str] = field(default_factory=dict)
-    lock_sha256: str = ""
-    interpreter: dict[str, str] = field(default_factory=dict)
-    steps: tuple[dict[str, Any], ...] = ()
-    checks: tuple[dict[str, Any], ...] = ()
-    probes: tuple[str, ...] = ()
-    bytes: int = 0
-    seconds: float = 0.0
-
-    @property
-    def env(self) -> Path:
-        return self.folder / "env"
-
-    @property
-    def python(self) -> Path:
-        """The interpreter of this environment."""
-        return self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything recorded, and where the interpreter is now."""
-        return self.record() | {"python": str(self.python)}
-
-    def record(self) -> dict[str, Any]:
-        """What generation.json holds: no absolute path of the generation, so that it may be moved."""
-        return {
-            "format": FORMAT,
-            "id": self.id,
-            "created": self.created,
-            "name": self.name,
-            "packages": self.packages,
-            "hardware": self.hardware,
-            "plan": self.plan,
-            "overrides": self.overrides,
-            "lock_sha256": self.lock_sha256,
-            "interpreter": self.interpreter,
-            "steps": list(self.steps),
-            "checks": list(self.checks),
-            "probes": list(self.probes),
-            "bytes": self.bytes,
-            "seconds": self.seconds,
-        }
-
-    @classmethod
-    def load(cls, folder: Path) -> Generation:
-        """Read a finished generation; a broken or newer one is refused with the reason."""
-        try:
-            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if data["format"] > FORMAT:
-                raise EnvError(
-                    "generation-newer",
-                    f"Environment {folder.name} was made by a newer version of Fettle.",
-                    "Update Fettle, or use another environment.",
-                )
-            fields = {name: data[name] for name in data if name in cls.__dataclass_fields__}
-            for name in ("steps", "checks", "probes"):
-                fields[name] = tuple(fields.get(name, ()))
-            return cls(**fields, folder=folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EnvError(
-                "generation-damaged",
-                f"The record of environment {folder.name} cannot be read.",
-                "Use another environment, or install the dependencies again.",
-            ) from error
+REMOVED_PREFIX = ".removed-"
 
 
 @dataclass(frozen=True)
@@ -133,6 +59,7 @@ class Store:
 
     def get(self, id: str) -> Generation:
         """The generation of that id."""
+        require_known(self.envs)
         if not _plain(id) or not (self.envs / id).is_dir():
             raise EnvError(
                 "generation-unknown",
@@ -144,7 +71,8 @@ class Store:
     def active_id(self) -> str | None:
         """What the pointer names, whether it exists or not."""
         try:
-            return self.pointer.read_text(encoding="utf-8").strip() or None
+            # An edited pointer may hold anything; what is no id is found out where it is looked up.
+            return self.pointer.read_text(encoding="utf-8", errors="replace").strip() or None
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -160,9 +88,10 @@ class Store:
         except EnvError as error:
             if error.code != "generation-unknown":
                 raise
+            how = "was removed from outside" if _plain(id) else "cannot be one: the file that names it was edited"
             raise EnvError(
                 "active-missing",
-                f"The active environment {id!r} was removed from outside.",
+                f"The active environment {id[:80]!r} {how}.",
                 "Roll back to another environment, or install the dependencies again.",
             ) from error
 
@@ -181,6 +110,7 @@ class Store:
 
     def point_to(self, id: str, action: str) -> None:
         """Replace the pointer file, then note it in the history; only for a generation proved just before."""
+        require_known(self.envs)
         try:
             before = self.active_id()
             durable.replace_text(self.pointer, id + "\n")
@@ -222,10 +152,27 @@ class Store:
         self.point_to(target.id, "rollback")
         return target
 
+    def label(
+        self, id: str, *, name: str | None = None, note: str | None = None, pinned: bool | None = None
+    ) -> Generation:
+        """Name, annotate, pin or unpin a generation; what is None stays as it is."""
+        generation = self.get(id)
+        old = read_label(generation.folder)
+        shown, text = checked(old.name if name is None else name, old.note if note is None else note)
+        try:
+            write_label(generation.folder, Label(shown, text, old.pinned if pinned is None else pinned))
+        except OSError as error:
+            raise from_os(error, "keep the name of an environment") from error
+        return self.get(id)
+
+    def next_serial(self) -> int:
+        """One more than every generation has; the caller holds the install lock."""
+        return 1 + max((generation.serial for generation in self.list()), default=0)
+
     def history_rows(self) -> Iterator[dict[str, Any]]:
         """Every switch so far, oldest first; a line cut off by a crash is passed over."""
         try:
-            lines = self.history.read_text(encoding="utf-8").splitlines()
+            lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return
         for line in lines:
@@ -235,6 +182,10 @@ class Store:
                 continue
             if isinstance(row, dict):
                 yield row
+
+    def note_removal(self, id: str) -> None:
+        """Write into the history that a generation was deleted; under a key that no rollback follows."""
+        self._note({"action": "delete", "removed": id})
 
     def _note(self, row: dict[str, Any]) -> None:
         row = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())} | row
@@ -256,6 +207,7 @@ class Store:
         except OSError as error:
             raise from_os(error, "prepare the folder for environments") from error
         try:
+            bring_up_to_date(self.envs)
             yield
         finally:
             lock.release()
@@ -272,8 +224,12 @@ class Store:
             return error.code == "install-running"
 
     def clean(self) -> tuple[str, ...]:
-        """Remove what dead installers left behind; nothing while one is alive. Returns the names removed."""
-        if not any(self.envs.glob(BUILD_PREFIX + "*")):
+        """Remove what was left half done, and bring an older layout up to date; nothing while an installer lives.
+
+        Returns the names removed.
+        """
+        left = (each for prefix in (BUILD_PREFIX, REMOVED_PREFIX) for each in self.envs.glob(prefix + "*"))
+        if not (any(left) or is_older(self.envs)):
             return ()  # without taking the lock, which an installer may want at this very moment
         try:
             with self.install_lock():
@@ -286,13 +242,13 @@ class Store:
     def remove_leftovers(self) -> tuple[str, ...]:
         """The part of `clean` for a caller that holds the install lock."""
         removed: list[str] = []
-        for folder in sorted(self.envs.glob(BUILD_PREFIX + "*")):
+        for folder in sorted((*self.envs.glob(BUILD_PREFIX + "*"), *self.envs.glob(REMOVED_PREFIX + "*"))):
             try:
                 shutil.rmtree(folder)
             except OSError as error:
                 raise from_os(error, "remove what an interrupted installation left") from error
             removed.append(folder.name)
-        for file in self.envs.glob(".active-*"):
+        for file in (*self.envs.glob(".active-*"), *self.envs.glob("*/.label.json-*")):
             file.unlink(missing_ok=True)
         # A killed uv leaves half-unpacked wheels in the cache, which nobody would ever look at again.
         for folder in self.cache.glob(".tmp*"):
@@ -305,8 +261,12 @@ class Store:
         active = previous = None
         try:
             active = self.active()
+            if active:
+                active.require_interpreter()
         except EnvError as error:
             problems.append(error)
+            if error.code == "store-newer":
+                return Status(None, None, (), tuple(problems), False)
         try:
             previous = self.previous()
         except EnvError as error:
@@ -331,7 +291,7 @@ class Store:
 
 
 def _by_age(generations: list[Generation]) -> list[Generation]:
-    return sorted(generations, key=lambda generation: (generation.created, generation.id))
+    return sorted(generations, key=lambda generation: (generation.serial, generation.created, generation.id))
 
 
 def _plain(id: str) -> bool:

@@ -9,32 +9,39 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from env_manager import durable, verify
+from env_manager.age import far_behind, refuse_below_floors, told, who_caps
 from env_manager.before_run import remember
 from env_manager.build_steps import StepRunner
+from env_manager.bytecode import SharedBytecode
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
+from env_manager.exchange import Recipe, plan_for
 from env_manager.file_record import RECORD_NAME, known_hashes, take_record
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Interpreter, choose_interpreter
+from env_manager.labels import Label, checked, write_label
 from env_manager.large import WHEELS, LargeWheels, collect_wheels, wheel_files
 from env_manager.plan import Plan, make_plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
+from env_manager.proof import NO_PROOF, Proof, find_proof
 from env_manager.resolve import (
+    LOCK_NAME,
     Lock,
     WheelSizes,
     choose_wheels,
     index_arguments,
+    is_impossible,
     is_unreachable,
     optional_culprits,
     resolve,
@@ -42,8 +49,11 @@ from env_manager.resolve import (
 )
 from env_manager.torch_index import Asked
 from env_manager.torch_source import find_torch
+from env_manager.update import Attempt
 from env_manager.uv import Uv
 from env_manager.wheels import WheelSize
+
+T = TypeVar("T")
 
 
 def install(
@@ -57,8 +67,13 @@ def install(
     catalog: Catalog | None = None,
     hardware: Hardware | None = None,
     asked: Asked = Asked(),
+    recipe: Recipe | None = None,
+    preferred: Mapping[str, str] | None = None,
 ) -> Generation:
     """Install everything for this machine into a new generation, prove it and make it the active one.
+
+    A `recipe` brings a lock from elsewhere in place of a resolve; `preferred` versions are taken
+    for packages that turn out to be needed and are no reason to install one.
 
     Raises an EnvError whose code says what went wrong; `InstallStopped` after a cancellation. In
     every such case the active environment is untouched and the build folder is gone.
@@ -69,8 +84,9 @@ def install(
         report.phase("detect", "Looking at this machine")
         hardware = hardware or detect(store.root)
         catalog = catalog or load_catalog()
+        request = Request(dict(overrides or {}), allow_large, name, recipe, dict(preferred or {}))
         with building(store, report, cancelled, asked) as build:
-            generation = _build(build, hardware, catalog, dict(overrides or {}), allow_large, name)
+            generation = _build(build, hardware, catalog, request)
             report.phase("activate", "Making it the active environment")
             store.point_to(generation.id, "install")
             collect_wheels(store.root / WHEELS, store.envs)
@@ -96,37 +112,53 @@ def building(store: Store, report: Reporter, cancelled: Callable[[], bool], aske
         build.remove()
 
 
-def _build(
-    build: Build, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool, name: str | None
-) -> Generation:
+@dataclass(frozen=True)
+class Request:
+    """What an installation was asked for beside what the catalog says."""
+
+    overrides: dict[str, str]
+    allow_large: bool = False
+    name: str | None = None
+    recipe: Recipe | None = None
+    preferred: dict[str, str] = field(default_factory=dict)
+
+
+def _build(build: Build, hardware: Hardware, catalog: Catalog, request: Request) -> Generation:
+    recipe = request.recipe
+    if recipe and recipe.origin.python:
+        catalog = replace(catalog, python=(recipe.origin.python,))
     interpreter = build.make_environment(catalog)
-    plan, lock = build.plan_and_lock(hardware, catalog, overrides, allow_large)
-    sizes, large = build.measure(plan, catalog)
+    plan, lock = build.take(recipe, hardware, catalog) if recipe else build.plan_and_lock(hardware, catalog, request)
+    sizes, large = build.or_from_cache(lambda: build.measure(plan, catalog))
     build.check_disk(lock, sizes, large)
 
+    proof = build.proof(plan, lock, hardware, interpreter)
     build.phase("install", "Installing, step by step")
     steps = StepRunner(
         build.uv, build.python, build.folder, build.report, sizes, large, index_arguments(plan), plan.torch.environ()
     )
+    steps.before_probe, steps.proved = build.shared_bytecode().share, proof.checks
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
     build.require_whole()
     build.phase("prove", "Proving the finished environment")
-    checks = build.prove(plan, lock)
+    checks = build.prove(plan, lock, proof)
 
     build.phase("commit", "Making the new environment durable")
     generation = build.commit(
-        name=name,
+        name=request.name or (recipe.name if recipe else None),
         packages=lock.versions,
         hardware=hardware.as_json(),
         plan=plan.as_json(),
-        overrides=overrides,
+        overrides=plan.overrides,
         lock_sha256=lock.sha256,
         interpreter={"path": interpreter.path, "version": interpreter.version, "reason": interpreter.reason},
         steps=tuple(rows),
         checks=tuple(check.as_json() for check in checks),
         probes=build.probes(plan, lock),
+        proof=proof.key,
+        proved_by=proof.source,
     )
     remember(generation, checks)
     return generation
@@ -190,46 +222,82 @@ class Build:
         self.uv.run(["venv", "env", "--relocatable", "--python", chosen.path, "--quiet"], cwd=self.folder)
         return chosen
 
-    def plan_and_lock(
-        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
-    ) -> tuple[Plan, Lock]:
+    def plan_and_lock(self, hardware: Hardware, catalog: Catalog, request: Request) -> tuple[Plan, Lock]:
         """Plan and resolve with the index, or from the cache alone where the index is out of reach."""
+        return self.or_from_cache(lambda: self._plan_and_lock(hardware, catalog, request))
+
+    def take(self, recipe: Recipe, hardware: Hardware, catalog: Catalog) -> tuple[Plan, Lock]:
+        """The plan and the lock of a recipe; with its own folder of wheels nothing else is asked."""
+        self.phase("resolve", "Reading the imported versions")
+        plan, lock = plan_for(recipe, hardware, catalog, self.asked, self.release)
+        refuse_below_floors(lock.versions, catalog)
+        if recipe.wheels:
+            self.uv = self.uv.only_from(recipe.wheels)
+            plan = replace(plan, source=replace(plan.source, index_url=None)) if plan.source else plan
+        (self.folder / LOCK_NAME).write_text(lock.text, encoding="utf-8", newline="\n")
+        return plan, lock
+
+    def or_from_cache(self, call: Callable[[], T]) -> T:
+        """Do it with the index, or from the cache alone where the index is out of reach."""
         try:
-            return self._plan_and_lock(hardware, catalog, overrides, allow_large)
+            return call()
         except UvFailed as error:
             if self.uv.offline or not is_unreachable(error):
                 raise
             self.uv.log(f"{error.message} Trying with what is in the cache.")
             online, self.uv = self.uv, self.uv.with_offline()
             try:
-                return self._plan_and_lock(hardware, catalog, overrides, allow_large)
+                return call()
             except UvFailed:
                 self.uv = online
                 raise error from None
 
-    def _plan_and_lock(
-        self, hardware: Hardware, catalog: Catalog, overrides: dict[str, str], allow_large: bool
-    ) -> tuple[Plan, Lock]:
+    def _plan_and_lock(self, hardware: Hardware, catalog: Catalog, request: Request) -> tuple[Plan, Lock]:
         self.phase("plan", "Deciding what this machine needs")
-        planned = partial(make_plan, hardware, catalog, overrides=overrides, asked=self.asked, python=self.release)
+        planned = partial(
+            make_plan, hardware, catalog, overrides=request.overrides, asked=self.asked, python=self.release
+        )
         plan = planned()
         for line in (plan.torch.reason, *plan.notes):
             self.uv.log(line)
         sizes = WheelSizes(self.store.cache.parent / "wheel-sizes.json")
-        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, allow_large)
+        source = find_torch(plan, catalog, self.uv, self.python, self.folder, sizes, request.allow_large)
         plan = planned(source=source)
         self.phase("resolve", "Finding exact versions of all packages")
         try:
-            lock = resolve(plan, self.uv, self.python, self.folder)
+            lock = self._resolve(plan, request)
         except UvFailed as error:
             without = optional_culprits(plan, error)
             if not without:
                 raise
             plan = planned(source=source, without=without)
-            lock = resolve(plan, self.uv, self.python, self.folder)
+            lock = self._resolve(plan, request)
         for left in plan.left_out:
             self.uv.log(f"left out: {left.package}: {left.reason}")
-        return plan, lock
+        return self.aged(plan, lock, catalog), lock
+
+    def aged(self, plan: Plan, lock: Lock, catalog: Catalog) -> Plan:
+        """The plan with a note for each package that lands far behind; refused where one is below a floor."""
+        refuse_below_floors(lock.versions, catalog)
+        caps = far_behind(lock.versions, catalog)
+        if not caps:
+            return plan
+        holds = {hold.name: hold.reason for hold in catalog.holds}
+        attempt = Attempt(plan, self.uv, self.python, self.folder)
+        notes = told([who_caps(attempt.with_requirement, cap, holds, lock.versions) for cap in caps], catalog.date)
+        for note in notes:
+            self.uv.log(f"warning: {note}")
+        return replace(plan, notes=(*plan.notes, *notes))
+
+    def _resolve(self, plan: Plan, request: Request) -> Lock:
+        if request.preferred:
+            try:
+                return resolve(plan, self.uv, self.python, self.folder, request.preferred)
+            except UvFailed as error:
+                if not is_impossible(error):
+                    raise
+                self.uv.log(f"{error.message} The versions of packages that are only pulled in are left to the index.")
+        return resolve(plan, self.uv, self.python, self.folder)
 
     def measure(self, plan: Plan, catalog: Catalog) -> tuple[dict[str, WheelSize], LargeWheels]:
         """The size of the wheel of each package in the lock, and which of them are large."""
@@ -269,8 +337,23 @@ class Build:
         named = [each for step in plan.steps if step.requirements for each in step.probe]
         return probes_for(list(lock.versions), named)
 
-    def prove(self, plan: Plan, lock: Lock) -> list[Check]:
+    def proof(self, plan: Plan, lock: Lock, hardware: Hardware, interpreter: Interpreter) -> Proof:
+        """What this generation's proof would hold for, and the findings if an earlier one has it."""
+        proof = find_proof(
+            self.store, lock.sha256, hardware.as_json(), interpreter.path, self.probes(plan, lock), plan.torch.devices
+        )
+        if proof.source:
+            self.uv.log(f"proved in {proof.source}: the same lock, machine and interpreter; nothing is probed again")
+        return proof
+
+    def shared_bytecode(self) -> SharedBytecode:
+        """Bytecode of the newest generations, to be shared where the sources are the same files."""
+        return SharedBytecode(self.env, [other.env for other in reversed(self.store.list()[-3:])])
+
+    def prove(self, plan: Plan, lock: Lock, proof: Proof = NO_PROOF) -> list[Check]:
         """Run every probe once more in the finished environment, all together in one process."""
+        if proof.checks:
+            return list(proof.checks)
         optional = {each for step in plan.steps if step.optional for each in step.probe}
         checks = probe(
             self.python,
@@ -296,6 +379,7 @@ class Build:
         generation = Generation(
             id=self.id,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            serial=self.store.next_serial(),
             folder=self.folder,
             bytes=size,
             seconds=round(time.monotonic() - self.started, 1),
@@ -303,6 +387,8 @@ class Build:
         )
         files = [check.as_json() for check in check_files(generation)]
         generation = replace(generation, checks=(*files, *generation.checks))
+        if generation.name:
+            write_label(self.folder, Label(*checked(generation.name, "")))
         durable.sync_tree(self.folder)
         durable.replace_json(self.folder / MANIFEST, generation.record())
         final = self.store.envs / self.id

@@ -15,6 +15,7 @@ from env_manager.errors import EnvError, InstallStopped, UvFailed
 from env_manager.generations import Generation, Store
 from env_manager.install import Build, building
 from env_manager.integrity import Integrity, examine
+from env_manager.labels import MOST_NAME
 from env_manager.large import WHEELS, LargeWheels
 from env_manager.plan import LeftOut, Plan, PlannedStep, TorchSource
 from env_manager.progress import Reporter
@@ -115,7 +116,7 @@ def _rebuild(build: Build, old: Generation, plan: Plan, lock: Lock) -> Generatio
     checks = build.prove(plan, lock)
     build.phase("commit", "Making the new environment durable")
     generation = build.commit(
-        name=f"repair of {old.name or old.id}",
+        name=f"repair of {old.name or old.id}"[:MOST_NAME],
         packages=lock.versions,
         hardware=old.hardware,
         plan=old.plan,

@@ -66,14 +66,19 @@ class Lock:
         return {package.name: package.version for package in self.packages}
 
 
-def resolve(plan: Plan, uv: Uv, python: Path, folder: Path) -> Lock:
-    """Resolve all steps of the plan together; writes `requirements.lock` into `folder`."""
+def resolve(plan: Plan, uv: Uv, python: Path, folder: Path, preferred: Mapping[str, str] | None = None) -> Lock:
+    """Resolve all steps of the plan together; writes `requirements.lock` into `folder`.
+
+    `preferred` versions bind what is needed anyway; none of them is a reason to install a package.
+    """
     wanted = [requirement for step in plan.steps for requirement in step.requirements]
     roots = {requirement.split("==")[0] for requirement in wanted}
     # An override may name a package that no step lists; it then narrows what the steps pull in.
     narrowed = [f"{name}=={version}" for name, version in plan.overrides.items() if name not in roots]
     (folder / "requirements.in").write_text("\n".join(wanted) + "\n", encoding="utf-8")
     constraints = [hold.requirement for hold in plan.holds] + narrowed
+    settled = {*roots, *plan.overrides}
+    constraints += [f"{name}=={version}" for name, version in (preferred or {}).items() if name not in settled]
     if plan.source and not plan.source.local:
         # "torch==2.13.0" also fits 2.13.0+cpu, and a resolver prefers it, on GPU machines too.
         built = (each for each in wanted if each.split("==")[0] in plan.source.has and "+" not in each)

@@ -70,6 +70,8 @@ class Uv:
     log: Callable[[str], None] = lambda line: None
     cancelled: Callable[[], bool] = lambda: False
     offline: bool = False
+    # For resolves on behalf of a machine that is not here.
+    target: tuple[str, ...] = ()
 
     @classmethod
     def create(cls, cache: Path, log: Callable[[str], None], cancelled: Callable[[], bool]) -> Uv:
@@ -81,12 +83,26 @@ class Uv:
     def with_offline(self) -> Uv:
         return replace(self, offline=True)
 
+    def for_target(self, target: tuple[str, ...]) -> Uv:
+        """uv that resolves for the platform and Python that these arguments name."""
+        return replace(self, target=target)
+
+    def only_from(self, folder: Path) -> Uv:
+        """uv that knows one folder of wheels and nothing else."""
+        kept = {name: value for name, value in self.environ.items() if not name.startswith(("UV_INDEX", "UV_EXTRA"))}
+        kept = {name: value for name, value in kept.items() if name not in ("UV_DEFAULT_INDEX", "UV_CONFIG_FILE")}
+        # As an address, because uv splits a plain path at commas.
+        only = {"UV_NO_INDEX": "1", "UV_NO_CONFIG": "1", "UV_FIND_LINKS": folder.absolute().as_uri()}
+        return replace(self, environ=kept | only, offline=True)
+
     def with_environ(self, **variables: str) -> Uv:
         return replace(self, environ=self.environ | variables)
 
     def run(self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None) -> str:
         """Run uv and return its stdout; raises a plain error from its stderr."""
         argv = [find_uv(), *arguments, "--cache-dir", str(self.cache), "--color", "never", "--no-progress"]
+        if list(arguments[:2]) == ["pip", "compile"]:
+            argv += self.target
         if self.offline:
             argv.append("--offline")
         self.log("$ uv " + " ".join(argv[1:]))

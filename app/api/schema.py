@@ -51,9 +51,13 @@ class PlannedStep(BaseModel):
 
 
 class GenerationView(BaseModel):
+    """A finished environment; `bytes` are those of its files, shared ones included."""
+
     id: str
     created: float
     name: str
+    note: str
+    pinned: bool
     active: bool
     bytes: int
     packages: dict[str, str]
@@ -68,7 +72,37 @@ class EnvironmentView(BaseModel):
     active: str | None
     previous: str | None
     generations: list[GenerationView]
+    keep: int | None
     problem: Problem | None
+
+
+class ChangeView(BaseModel):
+    name: str
+    before: str
+    after: str
+
+
+class DifferenceView(BaseModel):
+    """What leads from one generation to another; the bytes are those on the disk that only one of them uses."""
+
+    before: str
+    after: str
+    added: dict[str, str]
+    removed: dict[str, str]
+    changed: list[ChangeView]
+    python: ChangeView | None
+    only_before_bytes: int
+    only_after_bytes: int
+    shared_bytes: int
+
+
+class RemovalView(BaseModel):
+    """What deleting frees: by itself, not (used elsewhere), and in the cache if that is cleared too."""
+
+    generations: list[str]
+    freed_bytes: int
+    kept_bytes: int
+    cache_bytes: int
 
 
 class StepView(BaseModel):
@@ -213,6 +247,28 @@ class RollbackRequest(BaseModel):
     """The generation to return to; None means the one before the active one."""
 
     generation: str | None = None
+
+
+class LabelRequest(BaseModel):
+    """A new name, note or pin of a generation; what is None stays."""
+
+    generation: str
+    name: str | None = None
+    note: str | None = None
+    pinned: bool | None = None
+
+
+class RemovalRequest(BaseModel):
+    """Generations to delete; `with_cache` also clears the package cache of what no other uses."""
+
+    generations: list[str]
+    with_cache: bool = False
+
+
+class KeepRequest(BaseModel):
+    """How many of the newest generations stay after an installation; None keeps all."""
+
+    keep: Annotated[int, Field(ge=1)] | None
 
 
 class RunRequest(BaseModel):

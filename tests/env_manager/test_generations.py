@@ -7,22 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from generation_bench import code, make
 
 from env_manager import verify
-from env_manager.errors import EnvError
-from env_manager.generations import MANIFEST, Generation, Store
-
-
-def make(store: Store, id: str, created: str = "2026-01-01T00:00:00Z") -> Generation:
-    """A finished generation with an interpreter and one file."""
-    folder = store.envs / id
-    generation = Generation(id, created, folder, {"alpha": "1.0"})
-    generation.python.parent.mkdir(parents=True)
-    generation.python.write_text("an interpreter")
-    (generation.env / "data.txt").write_text("content")
-    verify.take_record(generation.env, folder / verify.RECORD_NAME)
-    (folder / MANIFEST).write_text(json.dumps(generation.record()))
-    return generation
+from env_manager.generations import MANIFEST, Store
 
 
 @pytest.fixture
@@ -32,13 +20,6 @@ def store(tmp_path: Path) -> Store:
         make(store, f"g{number}", f"2026-01-0{number}T00:00:00Z")
         store.point_to(f"g{number}", "install")
     return store
-
-
-def code(call, *arguments) -> str:
-    with pytest.raises(EnvError) as caught:
-        call(*arguments)
-    assert caught.value.message and caught.value.remedy
-    return caught.value.code
 
 
 def test_an_empty_home_has_nothing_and_says_so(tmp_path):

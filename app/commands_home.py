@@ -1,0 +1,58 @@
+"""`fettle home` and `fettle uninstall`: where the gigabytes are, moving them, removing them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import home as homes
+from app.operations import Operations
+from app.paths import open_home
+from app.terminal import say_json, size
+
+cli = typer.Typer(help="The folder that holds environments, cache and runs.", invoke_without_command=True)
+JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+@cli.callback()
+def show(context: typer.Context, json: JsonFlag = False) -> None:
+    """The folder that holds environments, cache and runs, and what each part takes on the disk."""
+    if context.invoked_subcommand is not None:
+        return
+    home = open_home()
+    found = homes.parts(home)
+    everything = sum(part.bytes for part in found)
+    if json:
+        say_json({"home": str(home.root), "bytes": everything, "parts": [part.as_json() for part in found]})
+        return
+    print(f"{home.root}  {size(everything)}")
+    for part in found:
+        print(f"  {part.name:<10} {size(part.bytes):>9}  {part.title}")
+
+
+@cli.command()
+def move(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Move everything to another folder or disk, and use that from now on."""
+    target = homes.move(Operations(open_home()), folder, lambda line: print(f"  {line}", file=sys.stderr, flush=True))
+    print(f"Fettle's folder is {target} now.")
+
+
+def uninstall(
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave the runs and their adapters.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="Only list what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete environments, cache, interpreters and, unless kept, runs; lists them first and asks."""
+    operations = Operations(open_home())
+    taken = {part.name: part.bytes for part in homes.parts(operations.home)}
+    print("This deletes:" if not list_only else "This would be deleted:")
+    for path in homes.to_remove(operations.home, keep_runs=keep_runs):
+        print(f"  {path}" + (f"  {size(taken[path.name])}" if path.name in taken else ""))
+    print("Not deleted: the checkout or package that Fettle runs from, and its entry in the desktop's menu.")
+    if list_only or not (yes or typer.confirm("Delete all of this?")):
+        return
+    left = homes.uninstall(operations, keep_runs=keep_runs)
+    print("Deleted." + ("".join(f"\n  left: {path}" for path in left)))

@@ -1,0 +1,129 @@
+"""One finished environment and what was recorded of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from env_manager.errors import EnvError
+from env_manager.labels import read_label
+
+FORMAT = 1
+MANIFEST = "generation.json"
+BUILD_PREFIX = ".build-"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished environment: proved, named, never changed again."""
+
+    id: str
+    created: str
+    folder: Path
+    packages: dict[str, str]
+    name: str | None = None
+    note: str = ""
+    pinned: bool = False
+    # Counts up with each generation of a folder: the order that a clock set back does not disturb.
+    serial: int = 0
+    hardware: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, str] = field(default_factory=dict)
+    lock_sha256: str = ""
+    interpreter: dict[str, str] = field(default_factory=dict)
+    steps: tuple[dict[str, Any], ...] = ()
+    checks: tuple[dict[str, Any], ...] = ()
+    probes: tuple[str, ...] = ()
+    # What its checks hold for, and the generation that was probed where this one was not.
+    proof: str = ""
+    proved_by: str | None = None
+    bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def env(self) -> Path:
+        return self.folder / "env"
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of this environment."""
+        return self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything recorded, its label, and where the interpreter is now."""
+        label = {"name": self.name, "note": self.note, "pinned": self.pinned}
+        return self.record() | label | {"python": str(self.python)}
+
+    def record(self) -> dict[str, Any]:
+        """What generation.json holds: no absolute path of the generation, so that it may be moved."""
+        return {
+            "format": FORMAT,
+            "id": self.id,
+            "created": self.created,
+            "serial": self.serial,
+            "packages": self.packages,
+            "hardware": self.hardware,
+            "plan": self.plan,
+            "overrides": self.overrides,
+            "lock_sha256": self.lock_sha256,
+            "interpreter": self.interpreter,
+            "steps": list(self.steps),
+            "checks": list(self.checks),
+            "probes": list(self.probes),
+            "proof": self.proof,
+            "proved_by": self.proved_by,
+            "bytes": self.bytes,
+            "seconds": self.seconds,
+        }
+
+    def sound(self) -> Generation:
+        """Itself, if its fields are of the kinds that everything else relies on; else ValueError."""
+        texts = (self.id, self.created, self.lock_sha256, *self.packages, *self.packages.values())
+        tables = (self.hardware, self.plan, self.overrides, self.interpreter)
+        numbers = (self.serial, self.bytes, self.seconds)
+        if (
+            all(isinstance(each, str) for each in texts)
+            and all(isinstance(each, dict) for each in tables)
+            and all(isinstance(each, int | float) for each in numbers)
+            and self.id.removeprefix(BUILD_PREFIX) == self.folder.name.removeprefix(BUILD_PREFIX)
+        ):
+            return self
+        raise ValueError("a field of another kind, or the id of another folder")
+
+    def require_interpreter(self) -> None:
+        """Raise `interpreter-missing` where the Python that the environment was built on is gone."""
+        if self.python.exists():
+            return
+        was = self.interpreter.get("path") or "its Python"
+        raise EnvError(
+            "interpreter-missing",
+            f"Environment {self.id} was built on {was}, which is no longer there; a system upgrade may have removed it.",
+            "Install the dependencies again: another Python is chosen then, and packages come from the cache.",
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Generation:
+        """Read a finished generation; a broken or newer one is refused with the reason."""
+        try:
+            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if data["format"] > FORMAT:
+                raise EnvError(
+                    "generation-newer",
+                    f"Environment {folder.name} was made by a newer version of Fettle.",
+                    "Update Fettle, or use another environment.",
+                )
+            fields = {name: data[name] for name in data if name in cls.__dataclass_fields__}
+            for name in ("steps", "checks", "probes"):
+                fields[name] = tuple(fields.get(name, ()))
+            label = read_label(folder)
+            fields |= {"name": label.name or None, "note": label.note, "pinned": label.pinned}
+            return cls(**fields, folder=folder).sound()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EnvError(
+                "generation-damaged",
+                f"The record of environment {folder.name} cannot be read.",
+                "Use another environment, or install the dependencies again.",
+            ) from error

@@ -1,0 +1,207 @@
+"""A second generation: the recorded proof counts exactly where it holds, and bytecode is shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from install_bench import Bench, Recorder
+from small_index import CPU_MACHINE, build_wheel
+
+from env_manager import proof
+from env_manager.disk_use import inodes, total
+from env_manager.generations import MANIFEST, Generation
+from env_manager.hardware import Gpu
+
+pytestmark = pytest.mark.env
+
+
+def probed(bench: Bench, **options: object) -> tuple[Generation, bool]:
+    """A new generation, and whether anything was probed for it."""
+    recorder = Recorder()
+    generation = bench.install(report=recorder, **options)
+    ran = any("FETTLE-PROBE" in line for line in recorder.lines)
+    assert ran == (generation.proved_by is None)
+    return generation, ran
+
+
+def test_the_same_lock_machine_and_interpreter_are_not_probed_again(bench):
+    """Every finding is there, says where it comes from, and steps are done."""
+    first, ran = probed(bench)
+    assert ran
+    for _ in range(2):
+        again, ran = probed(bench)
+        assert not ran
+        assert again.proved_by == first.id
+        assert [check["name"] for check in again.checks] == [check["name"] for check in first.checks]
+        evidence = [check["evidence"] for check in again.checks if check["name"].startswith("import:")]
+        assert evidence and all(each.count(f"proved in {first.id}") == 1 for each in evidence)
+        assert [step["state"] for step in again.steps] == ["done"] * 3
+        assert all(first.id in step["probe"] for step in again.steps)
+
+
+def test_a_proof_outlives_the_generation_that_it_was_found_in(bench):
+    """The findings are copied, not looked up."""
+    first, _ = probed(bench)
+    second, _ = probed(bench)
+    from env_manager.removal import remove
+
+    remove(bench.store, [first.id])
+    third, ran = probed(bench)
+    assert not ran and third.proved_by == second.proved_by == first.id
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        replace(CPU_MACHINE, driver="580.65"),
+        replace(CPU_MACHINE, os_version="upgraded"),
+        replace(CPU_MACHINE, cpu="another"),
+        replace(CPU_MACHINE, gpus=(Gpu("new", "8.6", 1),)),
+    ],
+    ids=["driver", "system", "processor", "gpu"],
+)
+def test_another_machine_is_probed(bench, machine):
+    """A driver update, a system upgrade, another processor or card."""
+    probed(bench)
+    assert probed(bench, hardware=machine)[1]
+
+
+def test_less_memory_or_disk_is_the_same_machine(bench):
+    """They change by the minute and no probe depends on them."""
+    probed(bench)
+    assert not probed(bench, hardware=replace(CPU_MACHINE, memory_bytes=1, disk_free_bytes=1))[1]
+
+
+def test_another_lock_is_probed(bench):
+    """One other version is another proof."""
+    probed(bench)
+    assert probed(bench, overrides={"fx-first": "1.1"})[1]
+
+
+def test_the_same_version_with_another_hash_is_probed(bench):
+    """The lock's hashes are part of what was proved."""
+    probed(bench)
+    build_wheel(bench.wheels, "fx-third", "1.0", source="changed = True\n")
+    assert probed(bench)[1]
+
+
+def test_a_replaced_interpreter_is_probed(tmp_path):
+    """The same path with another file behind it is another interpreter."""
+    python = tmp_path / "python"
+    python.write_text("one")
+    before = proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"])
+    assert before == proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"])
+    python.write_text("other")
+    assert before != proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"])
+
+
+def test_other_probes_are_run(tmp_path, monkeypatch):
+    """Neither another list of probes nor another way of probing is covered by an older proof."""
+    python = tmp_path / "python"
+    python.write_text("one")
+    key = proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"])
+    assert key != proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy", "torch"])
+    newer = tmp_path / "probe.py"
+    newer.write_text("# proves more")
+    monkeypatch.setattr(proof, "PROBE", newer)
+    assert key != proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"])
+
+
+@pytest.mark.parametrize("edit", ["failed", "no-checks", "fewer", "no-key"])
+def test_a_proof_that_does_not_cover_everything_does_not_count(bench, edit):
+    """A failed finding, a missing one, a record from before proofs were kept."""
+    first, _ = probed(bench)
+    manifest = first.folder / MANIFEST
+    record = json.loads(manifest.read_text())
+    if edit == "failed":
+        record["checks"][-1]["ok"] = False
+    elif edit == "no-checks":
+        record["checks"] = []
+    elif edit == "fewer":
+        record["checks"] = record["checks"][:-1]
+    else:
+        del record["proof"], record["proved_by"]
+    manifest.write_text(json.dumps(record))
+    assert probed(bench)[1]
+
+
+def test_an_optional_step_that_failed_is_tried_again(bench):
+    """What failed once may work now: its failure is no proof."""
+    build_wheel(bench.wheels, "fx-third", "1.0", source="raise OSError('libthird.so: bad')\n")
+    first, _ = probed(bench)
+    assert first.steps[-1]["state"] == "failed"
+    assert probed(bench)[1]
+
+
+def compiled(generation: Generation) -> dict[str, Path]:
+    """Every compiled file of a generation by its place below site-packages."""
+    return {path.relative_to(generation.env).as_posix(): path for path in generation.env.glob("lib/**/fx_*/**/*.pyc")}
+
+
+def test_bytecode_is_shared_where_the_source_is_the_same_file(bench):
+    """Also between generations that differ: only the changed package is compiled again."""
+    first = bench.install()
+    same = bench.install()
+    other = bench.install(overrides={"fx-first": "1.1"})
+    assert compiled(first)
+    for generation, own in ((same, set()), (other, {"fx_first"})):
+        here, there = compiled(generation), compiled(first)
+        assert here.keys() == there.keys()
+        for name in here:
+            assert os.path.samefile(here[name], there[name]) == (name.split("/")[-3] not in own), name
+
+
+def test_shared_bytecode_tells_the_path_of_its_own_generation(bench):
+    """Tracebacks name the file that runs, and the compiled file is really used."""
+    bench.install()
+    again = bench.install()
+    code = (
+        "import importlib.util, sys; sys.dont_write_bytecode = True; import fx_second;"
+        " print(fx_second.__spec__.loader.get_code('fx_second').co_filename);"
+        " print(open(importlib.util.cache_from_source(fx_second.__file__), 'rb').read(4) == importlib.util.MAGIC_NUMBER)"
+    )
+    done = subprocess.run(
+        [str(again.python), "-I", "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    path, used = done.stdout.split()
+    assert Path(path).is_relative_to(again.env) and used == "True"
+
+
+def test_compiling_again_does_not_write_into_the_other_generation(bench):
+    """A source that is touched is compiled anew here, and the other's compiled file stays as it was."""
+    first = bench.install()
+    again = bench.install()
+    before = {name: path.read_bytes() for name, path in compiled(first).items()}
+    source = next(again.env.glob("lib/**/fx_second/__init__.py"))
+    text = source.read_text()
+    source.unlink()
+    source.write_text(text + "changed = True\n")
+    subprocess.run([str(again.python), "-I", "-c", "import fx_second"], timeout=120, check=True)
+    assert {name: path.read_bytes() for name, path in compiled(first).items()} == before
+    name = next(name for name in before if "fx_second" in name)
+    assert compiled(again)[name].read_bytes() != before[name]
+
+
+def test_a_second_identical_generation_takes_little_of_the_disk(bench):
+    """Bytecode counted; what is left are the records and launchers of the environment itself."""
+    first = bench.install()
+    whole = total(inodes(first.folder).values())
+    again = bench.install()
+    shared = inodes(first.folder, bench.store.cache)
+    own = total(file for id, file in inodes(again.folder).items() if id not in shared)
+    assert own < whole / 2  # small wheels: their share is large; the real stack's is in the benchmark
+    assert not any(".pyc" in path for path in _own_names(again, shared))
+
+
+def _own_names(generation: Generation, shared: object) -> list[str]:
+    found = []
+    for path in generation.folder.rglob("*"):
+        stat = path.lstat()
+        if path.is_file() and not path.is_symlink() and (stat.st_dev, stat.st_ino) not in shared:  # type: ignore[operator]
+            found.append(path.name)
+    return found
