@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 
-from app.api.schema import EnvironmentView, GenerationView, Gpu, HardwareView, PlannedStep, Problem
+from app.api.schema import EnvironmentView, GenerationView, Gpu, HardwareView, PlannedStep, Problem, TorchView
 from app.errors import problem_of
 from app.operations import Operations
 from env_manager.catalog import load_catalog
@@ -32,6 +32,7 @@ def environment_view(operations: Operations) -> EnvironmentView:
         trouble = _broken_in_use(operations, active, can_go_back=status.previous is not None)
     return EnvironmentView(
         hardware=_hardware(hardware),
+        torch=TorchView(build=plan.torch.build, reason=plan.torch.reason, advice=list(plan.torch.advice)),
         plan=_steps(plan),
         active=active,
         previous=status.previous.id if status.previous else None,
@@ -47,7 +48,7 @@ def _broken_in_use(operations: Operations, active: str, *, can_go_back: bool) ->
         if each.record.get("generation") == active:
             view = each.view()
             if view.problem and view.problem.code == "environment-broken":
-                return view.problem.model_copy(update={"action": "rollback" if can_go_back else "install"})
+                return view.problem.model_copy(update={"action": "rollback" if can_go_back else "repair"})
             return None
     return None
 
@@ -66,6 +67,7 @@ def _hardware(hardware: Hardware) -> HardwareView:
             Gpu(name=gpu.name, compute_capability=gpu.compute_capability, memory_bytes=gpu.memory_bytes or 0)
             for gpu in hardware.gpus
         ],
+        notes=list(hardware.notes),
     )
 
 

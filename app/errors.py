@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from app.api.schema import Problem
+from app.api.schema import Action, Problem
 from env_manager.errors import EnvError
 from trainer.errors import TrainError
 
@@ -22,7 +20,7 @@ class AppError(Exception):
 KNOWN = (AppError, EnvError, TrainError)
 
 # The click that mends a problem, where one click can.
-_ACTIONS: dict[str, Literal["install", "rollback"]] = {
+_ACTIONS: dict[str, Action] = {
     "no-environment": "install",
     "environment-broken": "rollback",
     "interpreter-missing": "install",

@@ -103,6 +103,7 @@ class Followed:
     def _install(self) -> InstallView:
         last = self._last or {}
         return InstallView(
+            repair="repair" in self.record,
             phase=self._phase.get("phase", ""),
             text=self._phase.get("text", ""),
             steps=list(self._steps.values()),

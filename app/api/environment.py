@@ -1,9 +1,11 @@
-"""The Environment page: install, roll back, and look after the generations."""
+"""The Environment page: install, check, repair, roll back, and look after the generations."""
 
 from fastapi import APIRouter
 
 from app.api.deps import HubDep, OperationsDep
 from app.api.schema import (
+    CheckedView,
+    CheckRequest,
     DifferenceView,
     EnvironmentView,
     InstallRequest,
@@ -12,8 +14,10 @@ from app.api.schema import (
     OperationView,
     RemovalRequest,
     RemovalView,
+    RepairRequest,
     RollbackRequest,
 )
+from app.checking import check_environment
 from env_manager import removal
 from env_manager.diff import diff
 
@@ -24,6 +28,18 @@ router = APIRouter(prefix="/environment")
 def install(request: InstallRequest, operations: OperationsDep) -> OperationView:
     """Start an installation in a process of its own."""
     return operations.start_install(request.overrides, allow_large=request.allow_large).view()
+
+
+@router.post("/check")
+def check(request: CheckRequest, operations: OperationsDep) -> CheckedView:
+    """Prove an environment again and name what is wrong with it; takes seconds, changes nothing."""
+    return check_environment(operations, request.generation, full=request.full)
+
+
+@router.post("/repair")
+def repair(request: RepairRequest, operations: OperationsDep) -> OperationView:
+    """Start building a damaged environment again from its own lock, in a process of its own."""
+    return operations.start_repair(request.generation, whole=request.whole).view()
 
 
 @router.post("/rollback")

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 from trainer.operation import State
 from trainer.spec import RunSpec
 
+Action = Literal["install", "rollback", "repair"]
+
 
 class Problem(BaseModel):
     """A failure in plain words; `action` names the click that mends it, where there is one."""
@@ -16,7 +18,7 @@ class Problem(BaseModel):
     code: str
     message: str
     remedy: str
-    action: Literal["install", "rollback"] | None = None
+    action: Action | None = None
 
 
 class Gpu(BaseModel):
@@ -37,6 +39,15 @@ class HardwareView(BaseModel):
     accelerator: str
     driver: str | None
     gpus: list[Gpu]
+    notes: list[str]
+
+
+class TorchView(BaseModel):
+    """The build of torch that an installation takes here, why, and what would make it better."""
+
+    build: str
+    reason: str
+    advice: list[str]
 
 
 class PlannedStep(BaseModel):
@@ -68,6 +79,7 @@ class EnvironmentView(BaseModel):
     """The whole Environment page but its running install."""
 
     hardware: HardwareView
+    torch: TorchView
     plan: list[PlannedStep]
     active: str | None
     previous: str | None
@@ -118,6 +130,9 @@ class StepView(BaseModel):
 
 
 class InstallView(BaseModel):
+    """An installation, or the repair of an environment from its own lock."""
+
+    repair: bool
     phase: str
     text: str
     steps: list[StepView]
@@ -269,6 +284,49 @@ class KeepRequest(BaseModel):
     """How many of the newest generations stay after an installation; None keeps all."""
 
     keep: Annotated[int, Field(ge=1)] | None
+
+
+class CheckRequest(BaseModel):
+    """The generation to check; None means the active one. `full` compares the content of every file too."""
+
+    generation: str | None = None
+    full: bool = True
+
+
+class RepairRequest(BaseModel):
+    """The generation to build again; None means the active one. `whole`: even if no recorded file differs."""
+
+    generation: str | None = None
+    whole: bool = False
+
+
+class CheckView(BaseModel):
+    """One thing that was looked at; `remedy` is None where it holds."""
+
+    name: str
+    ok: bool
+    evidence: str
+    remedy: str | None
+
+
+class FindingView(BaseModel):
+    """A cause that the diagnosis names, what it was recognised by, and the click that mends it."""
+
+    code: str
+    cause: str
+    evidence: str
+    remedy: str
+    action: Action | None
+
+
+class CheckedView(BaseModel):
+    """What a check of one generation found; an environment without findings whose checks all hold is sound."""
+
+    generation: str
+    sound: bool
+    seconds: float
+    checks: list[CheckView]
+    findings: list[FindingView]
 
 
 class RunRequest(BaseModel):

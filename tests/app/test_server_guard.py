@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
+from served import Served, serving
 
 from app.operations import Operations
 from app.paths import open_home
-from app.server import TOKEN_HEADER, Bound, bind, build_api, server_for
-
-
-@dataclass
-class Served:
-    bound: Bound
-    client: httpx.Client
-
-    @property
-    def token(self) -> dict[str, str]:
-        return {TOKEN_HEADER: self.bound.token}
+from app.server import TOKEN_HEADER, build_api
 
 
 @pytest.fixture
 def served(own_home: Path) -> Iterator[Served]:
-    bound = bind()
-    server = server_for(Operations(open_home()), bound)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.socket]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    with httpx.Client(base_url=f"http://127.0.0.1:{bound.port}", timeout=30, trust_env=False) as client:
-        yield Served(bound, client)
-    server.should_exit = True
-    thread.join()
-    bound.socket.close()
+    with serving() as served:
+        yield served
 
 
 def test_every_api_route_refuses_a_request_without_the_token(served: Served) -> None:

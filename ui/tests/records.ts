@@ -4,8 +4,9 @@ import type { Environment, Operation, Snapshot } from '../src/lib/types'
 export const environment: Environment = {
   hardware: {
     system: 'Linux', machine: 'x86_64', cpu: 'A processor', cores: 2, memory_bytes: 8e9, disk_free_bytes: 5e10,
-    accelerator: 'cpu', driver: null, gpus: [],
+    accelerator: 'cpu', driver: null, gpus: [], notes: [],
   },
+  torch: { build: 'cpu', reason: 'No GPU was found.', advice: [] },
   plan: [],
   active: null,
   previous: null,

@@ -1,5 +1,6 @@
 // The clicks that several places share, and the one place where their failure is shown.
 import { asProblem, post } from './api'
+import { checkup } from './checkup.svelte'
 import { link } from './router.svelte'
 import { store } from './store.svelte'
 import type { Environment, Operation, Problem } from './types'
@@ -13,6 +14,17 @@ class Actions {
     return this.#attempt('install', async () => {
       location.hash = link('environment')
       store.adopt(await post<Operation>('/api/environment/install', { overrides: {}, allow_large }))
+      checkup.forget()
+    })
+  }
+
+  /** Builds an environment again from its own lock; null stands for the active one. */
+  repair(generation: string | null = null): Promise<void> {
+    return this.#attempt('repair', async () => {
+      location.hash = link('environment')
+      // Whoever clicks has seen a failure: files that are as recorded are no reason not to build them again.
+      store.adopt(await post<Operation>('/api/environment/repair', { generation, whole: true }))
+      checkup.forget()
     })
   }
 
@@ -21,6 +33,7 @@ class Actions {
     return this.#attempt(`activate ${generation ?? ''}`, async () => {
       const environment = await post<Environment>('/api/environment/rollback', { generation })
       store.apply({ type: 'environment', environment })
+      checkup.forget()
     })
   }
 
