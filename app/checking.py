@@ -36,5 +36,5 @@ def _finding(finding: Finding, *, can_go_back: bool) -> FindingView:
     if action == "rollback" and not can_go_back:
         action = "repair"  # the click must lead somewhere; a repair also takes damaged files out of the package cache
     return FindingView(
-        code=finding.name, cause=finding.cause, evidence=finding.evidence, remedy=finding.remedy, action=action
+        name=finding.name, cause=finding.cause, evidence=finding.evidence, remedy=finding.remedy, action=action
     )

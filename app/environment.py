@@ -48,7 +48,10 @@ def _broken_in_use(operations: Operations, active: str, *, can_go_back: bool) ->
         if each.record.get("generation") == active:
             view = each.view()
             if view.problem and view.problem.code == "environment-broken":
-                return view.problem.model_copy(update={"action": "rollback" if can_go_back else "repair"})
+                if can_go_back:
+                    return view.problem
+                remedy = "Repair it: it is built again from its own lock."
+                return view.problem.model_copy(update={"action": "repair", "remedy": remedy})
             return None
     return None
 

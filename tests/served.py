@@ -40,7 +40,8 @@ class Served:
 def serving() -> Iterator[Served]:
     """Serve the home folder that `FETTLE_HOME` names until the block is left."""
     bound = bind()
-    server = server_for(Operations(open_home()), bound)
+    operations = Operations(open_home())
+    server = server_for(operations, bound)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound.socket]})
     thread.start()
     while not server.started:
@@ -52,3 +53,5 @@ def serving() -> Iterator[Served]:
         server.should_exit = True
         thread.join()
         bound.socket.close()
+        for child in operations._children:  # its last event comes shortly before its end
+            child.wait()

@@ -312,7 +312,7 @@ class CheckView(BaseModel):
 class FindingView(BaseModel):
     """A cause that the diagnosis names, what it was recognised by, and the click that mends it."""
 
-    code: str
+    name: str
     cause: str
     evidence: str
     remedy: str

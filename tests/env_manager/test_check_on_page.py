@@ -10,7 +10,9 @@ import pytest
 from install_bench import Bench
 from served import Served, serving
 
+from app.paths import open_home
 from env_manager.verify import site_packages
+from trainer.operation import Operation, create
 
 pytestmark = pytest.mark.env
 
@@ -36,7 +38,7 @@ def test_a_damaged_environment_is_found_and_repaired_by_two_requests(bench: Benc
 
     found = checked(served)
     assert (found["generation"], found["sound"]) == (damaged.id, False)
-    assert [(each["code"], each["action"]) for each in found["findings"]] == [("environment-torn", "repair")]
+    assert [(each["name"], each["action"]) for each in found["findings"]] == [("environment-torn", "repair")]
     failing = [each for each in found["checks"] if not each["ok"]]
     assert failing and all(each["evidence"] and each["remedy"] for each in failing)
 
@@ -47,6 +49,19 @@ def test_a_damaged_environment_is_found_and_repaired_by_two_requests(bench: Benc
     assert bench.store.active_id() == ended["install"]["generation"] != damaged.id
     assert checked(served)["sound"]
     assert not checked(served, generation=damaged.id, full=False)["sound"]
+
+
+def test_a_run_that_could_not_load_its_libraries_offers_a_repair_where_nothing_is_to_go_back_to(
+    bench: Bench, served: Served
+) -> None:
+    generation = bench.install()
+    folder = open_home().runs / "run-1"
+    create(folder, {"id": "run-1", "kind": "train", "title": "t", "spec": {}, "generation": generation.id})
+    with Operation(folder) as operation:
+        operation.emit("failed", code="environment-broken", message="m", remedy="r")
+    problem = served.snapshot()["environment"]["problem"]
+    assert (problem["code"], problem["action"]) == ("environment-broken", "repair")
+    assert problem["remedy"].startswith("Repair")
 
 
 def finished(served: Served, operation: str) -> Any:
