@@ -11,6 +11,7 @@ export const environment: Environment = {
   active: null,
   previous: null,
   generations: [],
+  keep: null,
   problem: null,
 }
 
