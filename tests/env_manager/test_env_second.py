@@ -101,11 +101,12 @@ def test_a_replaced_interpreter_is_probed(tmp_path):
 
 
 def test_other_probes_are_run(tmp_path, monkeypatch):
-    """Neither another list of probes nor another way of probing is covered by an older proof."""
+    """Neither another list of probes, another GPU nor another way of probing is covered by an older proof."""
     python = tmp_path / "python"
     python.write_text("one")
     key = proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"])
     assert key != proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy", "torch"])
+    assert key != proof.proof_key("lock", CPU_MACHINE.as_json(), str(python), ["numpy"], ["GPU-1"])
     newer = tmp_path / "probe.py"
     newer.write_text("# proves more")
     monkeypatch.setattr(proof, "PROBE", newer)

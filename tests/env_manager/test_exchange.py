@@ -18,6 +18,8 @@ from env_manager.adopt import adoption, look
 from env_manager.errors import EnvError
 from env_manager.exchange import FORMATS, export, plan_for, read_recipe
 from env_manager.generations import Generation, Store
+from env_manager.hardware import Gpu
+from env_manager.torch_index import Asked
 from env_manager.verify import RECORD_NAME
 
 pytestmark = pytest.mark.env
@@ -201,6 +203,16 @@ def test_a_lock_for_another_kind_of_machine_is_refused(tmp_path, made_for, machi
     file = tmp_path / "given.json"
     file.write_text(manifest(made_for=made_for), encoding="utf-8")
     assert code(plan_for, read_recipe(file), machine, small_catalog()) == "manifest-foreign"
+
+
+def test_a_lock_made_for_the_cpu_is_planned_for_the_cpu_beside_a_gpu(tmp_path):
+    """What the lock has decides, not what this machine would choose; one for the same machine is planned as ever."""
+    file = tmp_path / "given.json"
+    file.write_text(manifest(made_for={"accelerator": "cpu"}), encoding="utf-8")
+    gpu = replace(CPU_MACHINE, accelerator="cuda", driver="580.65.06", gpus=(Gpu("GPU", "8.6", None),))
+    plan, _ = plan_for(read_recipe(file), gpu, small_catalog())
+    assert (plan.accelerator, plan.torch.devices, plan.asked.accelerator) == ("cpu", (), "cpu")
+    assert plan_for(read_recipe(file), CPU_MACHINE, small_catalog())[0].asked == Asked()
 
 
 def test_a_lock_without_any_package_for_training_is_refused(tmp_path):
