@@ -21,7 +21,11 @@ _PROBLEMS = {
     "broken": ["The {item} arrived broken.", "My new {item} is broken.", "It is about a broken {item}."],
     "late": ["The {item} is late.", "My {item} is three weeks late.", "Why is the {item} so late?"],
     "wrong": ["I got the wrong {item}.", "You sent me the wrong {item}.", "This is the wrong {item}."],
-    "refund": ["I want a refund for the {item}.", "Please refund the {item}.", "When do I get the refund for my {item}?"],
+    "refund": [
+        "I want a refund for the {item}.",
+        "Please refund the {item}.",
+        "When do I get the refund for my {item}?",
+    ],
 }
 _NAMED = ["Hi, this is {name}.", "My name is {name}.", "{name} here.", "Hello, I am {name}."]
 _SIGNED = ["Regards, {name}", "Thanks, {name}", "Best wishes, {name}"]
