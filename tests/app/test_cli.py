@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,20 @@ def test_a_home_that_is_a_file_is_named(tmp_path: Path) -> None:
 def test_usage_errors_have_the_usual_status() -> None:
     assert fettle("env", "instal").returncode == 2
     assert fettle("--version").stdout.startswith("fettle ")
+
+
+def test_without_a_display_the_page_is_served_instead_and_the_reason_is_one_line(own_home: Path) -> None:
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == "There is no display. Serving the page for a browser instead.\n"
+        assert process.stdout.readline().startswith("Fettle is at http://127.0.0.1:")
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Traceback" not in complaint

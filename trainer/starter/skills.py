@@ -18,25 +18,13 @@ Skill = Literal["ticket", "calendar"]
 Row = dict[str, Any]
 
 _PROBLEMS = {
-    "broken": [
-        "The {item} arrived broken.",
-        "The {item} does not work at all.",
-        "My new {item} fell apart after a day.",
-    ],
-    "late": [
-        "The {item} has still not arrived.",
-        "I am waiting for the {item} for three weeks.",
-        "Where is my {item}? It is late.",
-    ],
-    "wrong": [
-        "I got the wrong {item}.",
-        "You sent a different {item} than I ordered.",
-        "This is not the {item} I chose.",
-    ],
+    "broken": ["The {item} arrived broken.", "My new {item} is broken.", "It is about a broken {item}."],
+    "late": ["The {item} is late.", "My {item} is three weeks late.", "Why is the {item} so late?"],
+    "wrong": ["I got the wrong {item}.", "You sent me the wrong {item}.", "This is the wrong {item}."],
     "refund": [
-        "I sent the {item} back and want my money.",
+        "I want a refund for the {item}.",
         "Please refund the {item}.",
-        "When do I get my money for the {item}?",
+        "When do I get the refund for my {item}?",
     ],
 }
 _NAMED = ["Hi, this is {name}.", "My name is {name}.", "{name} here.", "Hello, I am {name}."]
