@@ -142,8 +142,10 @@ def test_usage_errors_have_the_usual_status() -> None:
 def test_without_a_display_the_page_is_served_instead_and_the_reason_is_one_line(own_home: Path) -> None:
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    # A program that was started in the background of a script would ignore Ctrl-C, and so would its children.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from app.cli import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout
     try:
