@@ -127,7 +127,7 @@ def environment(page: Page, generation: str) -> Locator:
 
 def loss_in(chart: Locator) -> float:
     """The newest loss that the chart's name speaks out."""
-    found = re.search(r"loss ([\d.]+)", chart.get_attribute("aria-label") or "")
+    found = re.search(r"loss ([\d.]+(?:e-?\d+)?)", chart.get_attribute("aria-label") or "")
     assert found, "the chart names no loss"
     return float(found[1])
 
