@@ -87,7 +87,7 @@ def disk_check(folder: Path) -> Check:
 def cuda_build(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What the plan recorded of its CUDA build of torch (`build`, `driver`, `sm`); None for other builds."""
     torch: Mapping[str, Any] = plan.get("torch") or {}
-    return torch if torch.get("accelerator") == "cuda" else None
+    return torch if "cuda" in (plan.get("accelerator"), torch.get("accelerator")) else None
 
 
 def driver_check(torch: Mapping[str, Any], hardware: Hardware) -> Check:

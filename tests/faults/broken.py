@@ -122,7 +122,11 @@ class Broken:
     def planned_for_cuda(self, built: str | None = "13.0") -> None:
         """As if this had been planned for an NVIDIA GPU; `built` is the CUDA that torch claims."""
         plan = self.generation.plan
-        torch = plan["torch"] | {"build": "cu130", "local": "", "index_url": None}
+        needs = {
+            "driver": "580",
+            "sm": ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"],
+        }  # as a plan for cu130 records them
+        torch = plan["torch"] | {"build": "cu130", "local": "", "index_url": None, "accelerator": "cuda"} | needs
         self.record(
             plan=plan | {"accelerator": "cuda", "torch": torch},
             packages=self.generation.packages | {"torch": self.generation.packages["torch"].partition("+")[0]},
