@@ -13,7 +13,7 @@ from app.paths import open_home
 from app.terminal import Display, duration, say_json
 from env_manager import diagnosis
 from env_manager.generations import Generation
-from env_manager.integrity import examine
+from env_manager.integrity import examine, remember_damage
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 GenerationArgument = Annotated[str | None, typer.Argument(help="Which one; without it, the active one.")]
@@ -32,6 +32,7 @@ def check(
     operations = Operations(open_home())
     started = time.perf_counter()
     found = examine(operations.store, _chosen(operations, generation), full=full)
+    remember_damage(operations.store, found)
     seconds = time.perf_counter() - started
     if json:
         say_json(found.as_json() | {"seconds": round(seconds, 3)})

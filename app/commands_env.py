@@ -73,7 +73,7 @@ def list_generations(json: JsonFlag = False) -> None:
         say_json({"active": active, "generations": [each.as_json() for each in status.generations]})
         return
     for each in status.generations:
-        mark = "*" if each.id == active else "p" if each.pinned else " "
+        mark = "*" if each.id == active else "!" if each.damage else "p" if each.pinned else " "
         print(
             f"{mark} {each.id}  {each.created}  {len(each.packages)} packages  {size(each.bytes)}  {each.name or ''}".rstrip()
         )
@@ -102,6 +102,8 @@ def status(
                 print(line)
         if found.previous:
             print(f"previous: {found.previous.id}")
+        for passed in found.passed_over:
+            print(f"passed over: {passed.id} is damaged: {passed.damage}")
         for trouble in found.problems:
             print(f"!! {trouble.message}\n   {trouble.remedy}  [{trouble.code}]")
         for each in checks:
@@ -123,13 +125,18 @@ def rollback(
     generation: Annotated[str | None, typer.Argument(help="Which one; without it, the one before.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Make an earlier generation the active one; offline, in well under a second."""
+    """Make an earlier generation the active one; offline, in well under a second.
+
+    Without a name: the newest that was active before and is whole.
+    """
     started = time.perf_counter()
-    target = Operations(open_home()).store.rollback(generation)
+    passed: list[str] = []
+    target = Operations(open_home()).store.rollback(generation, tell=passed.append)
     seconds = time.perf_counter() - started
     if json:
-        say_json({"active": target.id, "seconds": round(seconds, 4)})
+        say_json({"active": target.id, "seconds": round(seconds, 4), "passed_over": passed})
     else:
+        print("".join(f"{each}\n" for each in passed), end="")
         print(f"Environment {target.id} is active again ({seconds * 1000:.0f} ms).")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from env_manager.damage import read_damage
 from env_manager.errors import EnvError
 from env_manager.labels import read_label
 
@@ -27,6 +28,7 @@ class Generation:
     name: str | None = None
     note: str = ""
     pinned: bool = False
+    damage: str = ""  # what a check or a repair found wrong with its files
     # Counts up with each generation of a folder: the order that a clock set back does not disturb.
     serial: int = 0
     hardware: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class Generation:
 
     def as_json(self) -> dict[str, Any]:
         """Everything recorded, its label, and where the interpreter is now."""
-        label = {"name": self.name, "note": self.note, "pinned": self.pinned}
+        label = {"name": self.name, "note": self.note, "pinned": self.pinned, "damage": self.damage}
         return self.record() | label | {"python": str(self.python)}
 
     def record(self) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class Generation:
                 fields[name] = tuple(fields.get(name, ()))
             label = read_label(folder)
             fields |= {"name": label.name or None, "note": label.note, "pinned": label.pinned}
+            fields["damage"] = read_damage(folder)
             return cls(**fields, folder=folder).sound()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EnvError(

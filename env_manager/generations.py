@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from env_manager import durable
+from env_manager.damage import note_damage
 from env_manager.errors import EnvError, from_os
 from env_manager.generation import BUILD_PREFIX, MANIFEST, Generation
 from env_manager.labels import Label, checked, read_label, write_label
 from env_manager.preflight import check_files
 from env_manager.store_format import bring_up_to_date, is_older, require_known
+from env_manager.way_back import earlier
 
 __all__ = ["BUILD_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
 
@@ -34,6 +37,7 @@ class Status:
     generations: tuple[Generation, ...]
     problems: tuple[EnvError, ...]
     installing: bool
+    passed_over: tuple[Generation, ...] = ()  # newer than `previous`, and known to be damaged
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +46,7 @@ class Status:
             "generations": [generation.as_json() for generation in self.generations],
             "problems": [problem.as_json() for problem in self.problems],
             "installing": self.installing,
+            "passed_over": [generation.id for generation in self.passed_over],
         }
 
 
@@ -97,15 +102,19 @@ class Store:
 
     def activate(self, id: str) -> Generation:
         """Make a generation the active one after checking its files; offline, one atomic replacement."""
+        generation = self._whole(id)
+        self.point_to(id, "activate")
+        return generation
+
+    def _whole(self, id: str) -> Generation:
+        """The generation of that id, refused where its files are not as they were built."""
         generation = self.get(id)
-        broken = [check for check in check_files(generation) if not check.ok]
-        if broken:
+        if trouble := _look_at(generation):
             raise EnvError(
                 "generation-damaged",
-                f"Environment {id} is damaged and was not activated: {broken[0].evidence}",
+                f"Environment {id} is damaged and was not activated: {trouble}",
                 "Choose another environment, or install the dependencies again.",
             )
-        self.point_to(id, "activate")
         return generation
 
     def point_to(self, id: str, action: str) -> None:
@@ -119,38 +128,42 @@ class Store:
             raise from_os(error, "switch the active environment") from error
 
     def previous(self) -> Generation | None:
-        """The generation that was active before the present one and still exists."""
-        current = self.active_id()
-        trail: list[str] = []
-        for row in self.history_rows():
-            # Going back shortens the trail, so that rolling back twice goes back two, not to and fro.
-            if row.get("action") == "rollback" and row.get("id") in trail:
-                del trail[trail.index(row["id"]) + 1 :]
-            elif row.get("id"):
-                trail.append(row["id"])
-        for id in reversed(trail):
-            if id != current and (self.envs / id / MANIFEST).is_file():
-                return self.get(id)
-        return None
+        """The newest generation that was active before the present one and is not known to be damaged."""
+        return next((each for each in self._earlier() if not each.damage), None)
 
-    def rollback(self, to: str | None = None) -> Generation:
-        """Go back to the previous generation or to `to`; offline, nothing is downloaded or changed."""
-        target = self.get(to) if to else self.previous()
-        if target is None:
-            raise EnvError(
-                "nothing-to-roll-back",
-                "There is no earlier environment to go back to.",
-                "Install the dependencies again if this one is broken.",
-            )
-        broken = [check for check in check_files(target) if not check.ok]
-        if broken:
-            raise EnvError(
-                "generation-damaged",
-                f"Environment {target.id} is damaged and was not activated: {broken[0].evidence}",
-                "Choose another environment, or install the dependencies again.",
-            )
+    def passed_over(self) -> tuple[Generation, ...]:
+        """The known damaged ones that lie between the active generation and the one that a rollback leads to."""
+        return tuple(takewhile(lambda each: each.damage, self._earlier()))
+
+    def _earlier(self) -> Iterator[Generation]:
+        """Those that were active before and can be read, the newest first."""
+        require_known(self.envs)
+        for id in earlier(self.history_rows(), self.active_id()):
+            with suppress(EnvError):  # deleted, or a record that cannot be read, which `status` tells of
+                yield self.get(id)
+
+    def rollback(self, to: str | None = None, *, tell: Callable[[str], None] = lambda line: None) -> Generation:
+        """Go back to `to`, else to the newest earlier generation that is whole; offline, nothing is downloaded.
+
+        `tell` hears of each generation that was passed over and why.
+        """
+        target = self._whole(to) if to else self._newest_whole(tell)
         self.point_to(target.id, "rollback")
         return target
+
+    def _newest_whole(self, tell: Callable[[str], None]) -> Generation:
+        passed: list[str] = []
+        for generation in self._earlier():
+            trouble = generation.damage or _look_at(generation)
+            if not trouble:
+                return generation
+            passed.append(f"Environment {generation.id} was passed over, because it is damaged: {trouble}")
+            tell(passed[-1])
+        raise EnvError(
+            "nothing-to-roll-back",
+            " ".join(["There is no earlier environment to go back to.", *passed]),
+            "Install the dependencies again if this one is broken.",
+        )
 
     def label(
         self, id: str, *, name: str | None = None, note: str | None = None, pinned: bool | None = None
@@ -248,7 +261,7 @@ class Store:
             except OSError as error:
                 raise from_os(error, "remove what an interrupted installation left") from error
             removed.append(folder.name)
-        for file in (*self.envs.glob(".active-*"), *self.envs.glob("*/.label.json-*")):
+        for file in (*self.envs.glob(".active-*"), *self.envs.glob("*/.*.json-*")):
             file.unlink(missing_ok=True)
         # A killed uv leaves half-unpacked wheels in the cache, which nobody would ever look at again.
         for folder in self.cache.glob(".tmp*"):
@@ -259,6 +272,7 @@ class Store:
         """Everything at a glance; what is wrong is listed, not raised."""
         problems: list[EnvError] = []
         active = previous = None
+        passed: tuple[Generation, ...] = ()
         try:
             active = self.active()
             if active:
@@ -268,7 +282,7 @@ class Store:
             if error.code == "store-newer":
                 return Status(None, None, (), tuple(problems), False)
         try:
-            previous = self.previous()
+            previous, passed = self.previous(), self.passed_over()
         except EnvError as error:
             problems.append(error)
         good: list[Generation] = []
@@ -277,7 +291,7 @@ class Store:
                 good.append(Generation.load(folder))
             except EnvError as error:
                 problems.append(error)
-        return Status(active, previous, tuple(_by_age(good)), tuple(problems), self.installing())
+        return Status(active, previous, tuple(_by_age(good)), tuple(problems), self.installing(), passed)
 
     def _folders(self) -> Iterator[Path]:
         if self.envs.is_dir():
@@ -288,6 +302,15 @@ class Store:
     def list(self) -> tuple[Generation, ...]:
         """Every generation that can be read, oldest first."""
         return self.status().generations
+
+
+def _look_at(generation: Generation) -> str:
+    """What is wrong with its interpreter or the sizes of its files, "" if nothing; damage is remembered."""
+    broken = next((check for check in check_files(generation) if not check.ok), None)
+    # An interpreter may come back with the system's next upgrade; a file of ours does not.
+    if broken and broken.name == "files":
+        note_damage(generation.folder, broken.evidence)
+    return broken.evidence if broken else ""
 
 
 def _by_age(generations: list[Generation]) -> list[Generation]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from env_manager import verify
+from env_manager.damage import forget_damage, note_damage
 from env_manager.file_record import (
     RECORD_NAME,
     Damage,
@@ -105,6 +106,17 @@ def examine(
     )
     suspects = {each.package for each in files if each.package}
     return Integrity(generation.id, full, files, unhashed, tuple(sorted(_damaged(archives, generation, suspects))))
+
+
+def remember_damage(store: Store, found: Integrity) -> None:
+    """Keep what was found, for every generation that has the files; a full look without findings clears it."""
+    if found.sound:
+        if found.full:
+            forget_damage(store.envs / found.generation)
+        return
+    more = f" and {len(found.files) - 1} more" if len(found.files) > 1 else ""
+    for id in {found.generation, *(id for file in found.files for id in file.generations)}:
+        note_damage(store.envs / id, f"{found.files[0].damage}{more}.")
 
 
 def store_cache(store: Store) -> Path:

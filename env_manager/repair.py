@@ -11,10 +11,11 @@ from typing import Any
 from env_manager.before_run import remember
 from env_manager.build_steps import StepRunner
 from env_manager.catalog import Hold, load_catalog
+from env_manager.damage import note_damage
 from env_manager.errors import EnvError, InstallStopped, UvFailed
 from env_manager.generations import Generation, Store
 from env_manager.install import Build, building
-from env_manager.integrity import Integrity, examine
+from env_manager.integrity import Integrity, examine, remember_damage
 from env_manager.labels import MOST_NAME
 from env_manager.large import WHEELS, LargeWheels
 from env_manager.plan import LeftOut, Plan, PlannedStep, TorchSource
@@ -85,6 +86,11 @@ def repair(
             build.uv = OfflineFirst(**{each.name: getattr(build.uv, each.name) for each in fields(Uv)})
             evicted = _evict(build, damage)
             generation = _rebuild(build, old, plan, lock)
+        remember_damage(store, damage)
+        if damage.sound:
+            note_damage(
+                old.folder, f"It did not work and was built again as {generation.id}; its files are as recorded."
+            )
         switched = store.active_id() == old.id
         if switched:
             report.phase("activate", "Making it the active environment")

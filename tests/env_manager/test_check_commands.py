@@ -34,7 +34,7 @@ def fettle(bench: Bench, *arguments: str, **variables: str) -> tuple[int, str]:
 
 def test_a_damaged_environment_is_found_named_and_repaired(bench):
     """Check says which file, diagnose what it means, repair builds a new one, after which all is well."""
-    generation = bench.install()
+    older, generation = bench.install(), bench.install()
     assert fettle(bench, "env", "check", "--full")[0] == 0
     assert fettle(bench, "env", "diagnose") == (0, "Nothing is wrong with it.\n")
     (site_packages(generation.env) / "fx_first/payload.bin").unlink()
@@ -54,6 +54,9 @@ def test_a_damaged_environment_is_found_named_and_repaired(bench):
     assert bench.store.active_id() != generation.id
     assert fettle(bench, "env", "check", "--full")[0] == 0
     assert fettle(bench, "env", "check", generation.id)[0] == 1
+    status, out = fettle(bench, "env", "status")
+    assert f"previous: {older.id}\n" in out and f"passed over: {generation.id} is damaged: " in out
+    assert json.loads(fettle(bench, "env", "rollback", "--json")[1])["active"] == older.id
 
 
 def test_a_repair_that_is_not_needed_says_so(bench):

@@ -10,6 +10,7 @@ import pytest
 from generation_bench import code, make
 
 from env_manager import verify
+from env_manager.errors import EnvError
 from env_manager.generations import MANIFEST, Store
 
 
@@ -86,9 +87,44 @@ def test_a_damaged_generation_is_not_activated(store, harm):
         target.python.unlink()
     else:
         (target.folder / verify.RECORD_NAME).unlink()
-    assert code(store.rollback) == "generation-damaged"
+    assert code(store.rollback, "g2") == "generation-damaged"
     assert code(store.activate, "g2") == "generation-damaged"
     assert store.active().id == "g3"
+
+
+def test_a_rollback_passes_over_what_is_damaged_and_says_so(store):
+    """It leads to the newest that is whole; nobody has looked at the damaged one before."""
+    (store.get("g2").env / "data.txt").write_text("c")
+    assert store.previous().id == "g2"
+    told: list[str] = []
+    assert store.rollback(tell=told.append).id == "g1"
+    assert len(told) == 1 and "g2" in told[0] and "data.txt" in told[0]
+    assert "data.txt" in store.get("g2").damage
+
+
+def test_what_was_once_found_damaged_is_no_longer_where_a_rollback_leads(store):
+    (store.get("g2").env / "data.txt").write_text("c")
+    assert code(store.activate, "g2") == "generation-damaged"
+    status = store.status()
+    assert (status.previous.id, [each.id for each in status.passed_over]) == ("g1", ["g2"])
+
+
+def test_where_all_earlier_ones_are_damaged_the_failure_names_each(store):
+    for id in ("g1", "g2"):
+        (store.get(id).env / "data.txt").unlink()
+    with pytest.raises(EnvError) as caught:
+        store.rollback()
+    assert caught.value.code == "nothing-to-roll-back"
+    assert "g1" in caught.value.message and "g2" in caught.value.message
+    assert store.active().id == "g3" and store.previous() is None
+
+
+def test_a_missing_interpreter_is_passed_over_but_not_held_against_a_generation(store):
+    """A system's upgrade may bring it back; the files of the environment are whole."""
+    interpreter = store.get("g2").python
+    interpreter.rename(interpreter.with_name("away"))
+    assert store.rollback().id == "g1"
+    assert store.get("g2").damage == ""
 
 
 @pytest.mark.parametrize("id", ["g9", "../g1", ".build-x", "", "/etc", "g1/env"])
