@@ -32,9 +32,17 @@ def _check(check: Check) -> CheckView:
 
 
 def _finding(finding: Finding, *, can_go_back: bool) -> FindingView:
-    action: Action | None = finding.action
-    if action == "rollback" and not can_go_back:
-        action = "repair"  # the click must lead somewhere; a repair also takes damaged files out of the package cache
     return FindingView(
-        name=finding.name, cause=finding.cause, evidence=finding.evidence, remedy=finding.remedy, action=action
+        name=finding.name,
+        cause=finding.cause,
+        evidence=finding.evidence,
+        remedy=finding.remedy,
+        action=action_of(finding, can_go_back=can_go_back),
     )
+
+
+def action_of(finding: Finding, *, can_go_back: bool) -> Action | None:
+    """The click that mends it, which must lead somewhere."""
+    if finding.action == "rollback" and not can_go_back:
+        return "repair"  # it also takes damaged files out of the package cache
+    return finding.action

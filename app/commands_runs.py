@@ -44,7 +44,8 @@ def train(
     display.line(
         f"{'Stopped' if last['type'] == 'stopped' else 'Done'} after {duration(last['train_seconds'])} of training."
     )
-    display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {started.id} 'your prompt'")
+    if last["adapter"]:  # not where it was stopped before the trainer began
+        display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {started.id} 'your prompt'")
 
 
 def _spec(
@@ -148,10 +149,10 @@ def chat(
 
 
 async def _chat(operations: Operations, request: ChatRequest, *, as_json: bool) -> None:
-    python, asked = chat_request(operations, request)
+    generation, asked = chat_request(operations, request)
     worker, side = Worker(operations), None
     try:
-        async for line in worker.ask(python, asked):
+        async for line in worker.ask(generation, asked):
             if line.problem:
                 fail(line.problem, as_json=as_json)
             if as_json:

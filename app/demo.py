@@ -34,9 +34,8 @@ def run(operations: Operations, skill: str, *, allow_large: bool, as_json: bool)
     started = operations.start_run(spec)
     last = display.watch(operations, started)
     if last["type"] == "stopped":
-        raise AppError(
-            "demo-stopped", "The demo was stopped before its end.", f"The adapter so far is in {last['adapter']}."
-        )
+        left = f"The adapter so far is in {last['adapter']}." if last["adapter"] else "Start it again when you like."
+        raise AppError("demo-stopped", "The demo was stopped before its end.", left)
 
     whole = time.monotonic() - began
     _table(display, last, installed, whole)

@@ -43,12 +43,12 @@ def environment_view(operations: Operations) -> EnvironmentView:
 
 
 def _broken_in_use(operations: Operations, active: str, *, can_go_back: bool) -> Problem | None:
-    """The problem, when the newest run in the active environment could not load its libraries."""
+    """The problem, when the newest run in the active environment failed because of the environment."""
     for each in operations.refresh():
         if each.record.get("generation") == active:
             view = each.view()
-            if view.problem and view.problem.code == "environment-broken":
-                if can_go_back:
+            if view.problem and view.problem.code in ("environment-broken", "environment-unfit"):
+                if can_go_back or view.problem.action != "rollback":
                     return view.problem
                 remedy = "Repair it: it is built again from its own lock."
                 return view.problem.model_copy(update={"action": "repair", "remedy": remedy})

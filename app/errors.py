@@ -28,9 +28,9 @@ _ACTIONS: dict[str, Action] = {
 }
 
 
-def problem(code: str, message: str, remedy: str) -> Problem:
-    """The problem as the page shows it."""
-    return Problem(code=code, message=message, remedy=remedy, action=_ACTIONS.get(code))
+def problem(code: str, message: str, remedy: str, action: Action | None = None) -> Problem:
+    """The problem as the page shows it, with the click that was told or that its code has."""
+    return Problem(code=code, message=message, remedy=remedy, action=action or _ACTIONS.get(code))
 
 
 def problem_of(error: AppError | EnvError | TrainError) -> Problem:

@@ -16,12 +16,13 @@ from pathlib import Path
 from app import models
 from app.errors import AppError
 from app.paths import Home
-from app.processes import clean_environment, snapshot_trainer, spawn_detached, trainer_argv, visible_gpus
+from app.processes import managed_environment, snapshot_trainer, spawn_detached, trainer_argv
 from app.views import Followed
+from env_manager.before_run import proved_for_run
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
 from trainer.data.readers import fingerprint, read_conversations
-from trainer.models.folder import check_folder
+from trainer.models.folder import check_folder, model_type
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, state
 from trainer.spec import RunSpec
 
@@ -107,8 +108,12 @@ class Operations:
                 "trainer": snapshot.name,
             },
         )
-        argv = trainer_argv(generation.python, snapshot, "train", str(folder))
-        self._children.append(spawn_detached(argv, folder, clean_environment() | visible_gpus(generation)))
+        if proved_for_run(generation, model_type=model_type(Path(spec.model))):
+            argv = trainer_argv(generation.python, snapshot, "train", str(folder))
+            child = spawn_detached(argv, folder, managed_environment(generation))
+        else:  # the checks take seconds, so they are made in the run's own process, which then becomes the trainer
+            child = spawn_detached([sys.executable, "-m", "app.checking_first", str(folder)], folder, dict(os.environ))
+        self._children.append(child)
         return self._follow(folder)
 
     def generations_in_use(self) -> set[str]:
@@ -207,10 +212,13 @@ def follow_events(folder: Path) -> Iterator[Event]:
         for event in tail.read():
             last = event
             yield event
-        now = state(folder, last)
-        if now not in ("starting", "running"):
-            yield from tail.read()
-            return
+        if state(folder, last) not in ("starting", "running"):
+            # What was written between our read and our look at the lock may be the last event, or the next process's.
+            rest = list(tail.read())
+            yield from rest
+            last = rest[-1] if rest else last
+            if state(folder, last) not in ("starting", "running"):
+                return
         time.sleep(POLL_SECONDS)
 
 

@@ -27,9 +27,9 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
 
 
-def visible_gpus(generation: Generation) -> dict[str, str]:
-    """What lets a run see only the GPUs that its environment was built for."""
-    return visible_devices((generation.plan.get("torch") or {}).get("devices") or ())
+def managed_environment(generation: Generation) -> dict[str, str]:
+    """The environment of a run and of a chat: clean, and with only the GPUs that theirs was built for."""
+    return clean_environment() | visible_devices((generation.plan.get("torch") or {}).get("devices") or ())
 
 
 def snapshot_trainer(folder: Path) -> Path:

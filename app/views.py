@@ -90,7 +90,8 @@ class Followed:
 
     def _problem(self) -> Problem | None:
         if self._state == "failed" and self._last:
-            return problem(self._last["code"], self._last["message"], self._last["remedy"])
+            told = self._last
+            return problem(told["code"], told["message"], told["remedy"], told.get("action"))
         if self._state == "crashed":
             what = "installation" if self.record["kind"] == "install" else "run"
             return problem(

@@ -12,13 +12,14 @@ from typing import Any
 from app.api.schema import ChatLine, ChatRequest
 from app.errors import AppError, problem
 from app.operations import Operations
-from app.processes import clean_environment, snapshot_trainer, trainer_argv
+from app.processes import managed_environment, snapshot_trainer, trainer_argv
+from env_manager.generations import Generation
 
 MOST_BYTES_A_LINE = 4 << 20
 
 
-def chat_request(operations: Operations, request: ChatRequest) -> tuple[Path, dict[str, Any]]:
-    """The interpreter and the request for a run's adapter; raises `AppError` when the run has none."""
+def chat_request(operations: Operations, request: ChatRequest) -> tuple[Generation, dict[str, Any]]:
+    """The environment and the request for a run's adapter; raises `AppError` when the run has none."""
     view = operations.get(request.run).view()
     if view.train is None or view.train.adapter is None:
         raise AppError(
@@ -27,7 +28,7 @@ def chat_request(operations: Operations, request: ChatRequest) -> tuple[Path, di
             "Choose a run that finished, or was stopped and saved.",
         )
     generation = operations.active_generation()
-    return generation.python, {
+    return generation, {
         "type": "chat",
         "model": view.train.spec.model,
         "adapter": view.train.adapter,
@@ -51,10 +52,10 @@ class Worker:
         self._answers: dict[str, asyncio.Queue[dict[str, Any] | None]] = {}
         self._starting = asyncio.Lock()
 
-    async def ask(self, python: Path, request: dict[str, Any]) -> AsyncIterator[ChatLine]:
+    async def ask(self, generation: Generation, request: dict[str, Any]) -> AsyncIterator[ChatLine]:
         """Send one request and stream its answer; leaving the iteration early stops the answer."""
         identity = uuid.uuid4().hex
-        process = await self._running(python)
+        process = await self._running(generation)
         answers = self._answers[identity] = asyncio.Queue()
         ended = False
         try:
@@ -80,24 +81,24 @@ class Worker:
             process.kill()
             await process.wait()
 
-    async def _running(self, python: Path) -> asyncio.subprocess.Process:
+    async def _running(self, generation: Generation) -> asyncio.subprocess.Process:
         async with self._starting:
-            if self._process and self._process.returncode is None and self._python == python:
+            if self._process and self._process.returncode is None and self._python == generation.python:
                 return self._process
             await self.close()
             home = self._operations.home
             log = (home.root / "worker.log").open("ab")
             with log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *trainer_argv(python, snapshot_trainer(home.trainers), "worker"),
+                    *trainer_argv(generation.python, snapshot_trainer(home.trainers), "worker"),
                     cwd=home.root,
-                    env=clean_environment(),
+                    env=managed_environment(generation),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
                     limit=MOST_BYTES_A_LINE,
                 )
-            self._python = python
+            self._python = generation.python
             self._reader = asyncio.create_task(self._read(self._process))
             return self._process
 

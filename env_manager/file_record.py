@@ -71,13 +71,20 @@ def take_record(env: Path, file: Path, known: Mapping[FileId, str] | None = None
 
 def read_record(file: Path) -> list[Recorded]:
     """The rows of a record, also of one without hashes; raises OSError or ValueError."""
+    return [Recorded(*row) for row in _rows(file)]
+
+
+def _rows(file: Path) -> Iterator[tuple[str, int, str | None]]:
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as rows:
         lines = rows.read().split("\n")
-    if lines and lines[0] + "\n" == _HEADER:
-        cells = (line.split("\t", 2) for line in lines[1:] if line)
-        return [Recorded(_plain(path), int(size), sha256) for size, sha256, path in cells]
-    pairs = (line.split("\t", 1) for line in lines if line)
-    return [Recorded(path, int(size), None) for size, path in pairs]
+    hashed = bool(lines) and lines[0] + "\n" == _HEADER
+    for line in lines[1:] if hashed else lines:
+        if line and hashed:
+            size, sha256, path = line.split("\t", 2)
+            yield _plain(path) if "\\" in path else path, int(size), sha256
+        elif line:
+            size, path = line.split("\t", 1)
+            yield path, int(size), None
 
 
 def known_hashes(environments: Iterable[tuple[Path, Path]]) -> dict[FileId, str]:
@@ -106,7 +113,8 @@ def known_hashes(environments: Iterable[tuple[Path, Path]]) -> dict[FileId, str]
 def against_own_record(env: Path, file: Path) -> list[Damage]:
     """Every recorded file that is missing or of another size now; nothing is read but the record."""
     try:
-        return compare_sizes(env, ((row.path, row.size) for row in read_record(file)))
+        # Before each run, so without an object a row: they take as long as looking at the files.
+        return compare_sizes(env, ((path, size) for path, size, _ in _rows(file)))
     except (OSError, ValueError):
         return [Damage(file.name, None, None)]
 
@@ -222,8 +230,6 @@ def _escaped(path: str) -> str:
 
 
 def _plain(path: str) -> str:
-    if "\\" not in path:
-        return path
     decoded = {"t": "\t", "n": "\n", "r": "\r"}
     letters = iter(path)
     return "".join(decoded.get(each := next(letters, ""), each) if letter == "\\" else letter for letter in letters)

@@ -12,6 +12,7 @@ from env_manager.finding import REMEDY, Check
 from env_manager.hardware import Hardware, detect
 from env_manager.inventory import read_inventory, same_version
 from env_manager.torch_fit import capability, has_kernels
+from env_manager.verify import site_packages
 
 # A run writes checkpoints and logs: with less than this it would soon fail.
 LEAST_FREE_BYTES = 500 * 1000**2
@@ -82,6 +83,15 @@ def disk_check(folder: Path) -> Check:
     if free < LEAST_FREE_BYTES:
         return Check("disk", False, evidence, "Free some space: a run could not save its checkpoints.")
     return Check("disk", True, evidence)
+
+
+def model_type_check(env: Path, model_type: str) -> Check:
+    """Whether this transformers names the type in its own tables; a type it does not name may still be known."""
+    folder = site_packages(env) / "transformers/models/auto"
+    tables = [*folder.glob("configuration_auto.py"), *folder.glob("auto_mappings.py")]
+    named = any(f'"{model_type}",' in each.read_text(encoding="utf-8", errors="replace") for each in tables)
+    evidence = f"transformers {'names' if named else 'does not name'} {model_type} among its models."
+    return Check(f"model_type:{model_type}", named, evidence, None if named else REMEDY)
 
 
 def cuda_build(plan: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -29,7 +29,8 @@ Request = Literal["stop"]
 State = Literal["starting", "running", "done", "stopped", "failed", "crashed"]
 FINAL: tuple[EventType, ...] = ("done", "stopped", "failed")
 LOCK_SECONDS = 10.0
-STARTING_SECONDS = 60.0  # how long a fresh folder without a live process is believed to be starting
+HANDOVER = "handover"  # the phase in which one process has let the folder go for the next one to take
+STARTING_SECONDS = 60.0  # how long a fresh or handed over folder without a live process is believed to be starting
 Event = dict[str, Any]
 
 
@@ -149,6 +150,5 @@ def state(folder: Path, last: Event | None) -> State:
         return final
     if alive(folder):
         return "running"
-    if last is None and time.time() - (folder / RECORD).stat().st_mtime < STARTING_SECONDS:
-        return "starting"
-    return "crashed"
+    left = (folder / RECORD).stat().st_mtime if last is None else last["time"] if last.get("phase") == HANDOVER else 0.0
+    return "starting" if time.time() - left < STARTING_SECONDS else "crashed"

@@ -20,10 +20,10 @@ router = APIRouter()
 )
 async def chat(request: ChatRequest, operations: OperationsDep, worker: WorkerDep) -> StreamingResponse:
     """Stream both answers, one JSON object a line; leaving early stops them."""
-    python, asked = chat_request(operations, request)
+    generation, asked = chat_request(operations, request)
 
     async def lines() -> AsyncIterator[str]:
-        async for line in worker.ask(python, asked):
+        async for line in worker.ask(generation, asked):
             yield line.model_dump_json() + "\n"
 
     return StreamingResponse(lines(), media_type=NDJSON)

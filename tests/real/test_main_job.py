@@ -127,7 +127,8 @@ def test_a_broken_torch_is_named_and_rolling_back_mends_it(fettle: Fettle, tmp_p
     library.unlink()  # unlinked, not truncated: the cache and the other generation share its bytes
     library.write_bytes(b"not a library")
     failed = short_failing(fettle, tmp_path / "broken")
-    assert failed["code"] == "environment-broken"
+    assert failed["code"] == "environment-unfit"
+    assert "libtorch_cpu.so" in failed["message"]
     (status,) = fettle("env", "status", "--check", status=1)
     assert [check for check in status["checks"] if not check["ok"]]
     fettle("env", "rollback")

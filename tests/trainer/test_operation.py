@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
-from trainer.operation import EVENTS, Operation, Tail, alive, ask, create, read_events, state
+from trainer.operation import (
+    EVENTS,
+    HANDOVER,
+    STARTING_SECONDS,
+    Operation,
+    Tail,
+    alive,
+    ask,
+    create,
+    read_events,
+    state,
+)
 
 
 @pytest.fixture
@@ -57,6 +68,13 @@ def test_it_is_alive_exactly_as_long_as_its_process(folder: Path) -> None:
         process.wait()
     assert not alive(folder)
     assert state(folder, read_events(folder)[-1]) == "crashed"
+
+
+def test_an_operation_handed_over_is_starting_until_the_next_process_should_have_come(folder: Path) -> None:
+    with Operation(folder) as operation:
+        last = operation.emit("phase", phase=HANDOVER)
+    assert state(folder, last) == "starting"
+    assert state(folder, last | {"time": time.time() - 2 * STARTING_SECONDS}) == "crashed"
 
 
 def test_two_processes_cannot_run_one_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

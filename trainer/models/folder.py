@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from trainer.errors import TrainError
@@ -31,3 +32,12 @@ def check_folder(folder: Path) -> None:
         raise TrainError(
             "model-weights", f"{folder.name} holds no safetensors weights.", "Choose a model saved as safetensors."
         )
+
+
+def model_type(folder: Path) -> str | None:
+    """The architecture by the name that transformers knows it by; None where the folder does not tell."""
+    try:
+        told = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return told if isinstance(told, str) and re.fullmatch(r"[\w.-]+", told) else None

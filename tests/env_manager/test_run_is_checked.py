@@ -1,0 +1,183 @@
+"""Before a run its environment is checked: at once where that was proved, else by the run's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+from install_bench import Bench
+
+from app.operations import Operations, follow_events
+from app.paths import open_home
+from app.views import Followed
+from app.worker import Worker
+from env_manager.before_run import PROOF_NAME
+from env_manager.file_record import RECORD_NAME, take_record
+from env_manager.generations import MANIFEST, Generation
+from env_manager.verify import site_packages
+from trainer.operation import HANDOVER
+from trainer.spec import RunSpec
+
+pytestmark = pytest.mark.env
+HANGS = "import time\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def generation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Generation:
+    """A small environment whose transformers names the starter's type; it has no pydantic, so no run gets far."""
+    monkeypatch.setenv("FETTLE_HOME", str(bench.store.root))
+    generation = bench.install()
+    shutil.copytree(Path(filelock.__file__).parent, site_packages(generation.env) / "filelock")
+    built(generation, "transformers/__init__.py", "__version__ = '1.0'\n")
+    built(generation, "transformers/models/auto/configuration_auto.py", 'CONFIG_MAPPING = dict([("llama", "C")])\n')
+    return generation
+
+
+def built(generation: Generation, path: str, text: str) -> None:
+    """A file as if it had been installed: the record knows it."""
+    file = site_packages(generation.env) / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.write_text(text)
+    take_record(generation.env, generation.folder / RECORD_NAME)
+
+
+def forget(generation: Generation) -> None:
+    (generation.folder / PROOF_NAME).unlink()
+
+
+def start(operations: Operations, **changes: object) -> Followed:
+    spec = RunSpec(model="starter").with_changes({"data.train": "ticket", **changes})
+    return operations.start_run(spec)
+
+
+def ran(operations: Operations, **changes: object) -> tuple[list[dict[str, Any]], Any]:
+    """All events of a run, and its view once it has ended."""
+    followed = start(operations, **changes)
+    events = list(follow_events(followed.folder))
+    operations._children[-1].wait()
+    return events, operations.get(followed.id).view()
+
+
+def phases(events: list[dict[str, Any]]) -> list[str]:
+    return [event["phase"] for event in events if event["type"] == "phase"]
+
+
+def test_a_proved_environment_is_not_probed_again(generation: Generation) -> None:
+    """The trainer starts at once, though a package would now hang if it were imported."""
+    built(generation, "fx_first/__init__.py", HANGS)
+    events, view = ran(Operations(open_home()))
+    assert phases(events) == []
+    assert view.problem.code == "run-failed"  # the trainer's own word
+
+
+def test_without_a_proof_the_runs_own_process_checks_and_then_becomes_the_trainer(generation: Generation) -> None:
+    forget(generation)
+    events, view = ran(Operations(open_home()))
+    assert phases(events) == ["preflight", HANDOVER]
+    assert view.problem.code == "run-failed"
+    assert (generation.folder / PROOF_NAME).exists()
+    assert phases(ran(Operations(open_home()))[0]) == []
+
+
+def test_starting_a_run_does_not_wait_for_its_checks_and_stopping_it_ends_them(generation: Generation) -> None:
+    built(generation, "fx_first/__init__.py", HANGS)
+    forget(generation)
+    operations = Operations(open_home())
+    followed = start(operations)
+    events = follow_events(followed.folder)
+    assert next(events)["phase"] == "preflight"
+    assert operations.get(followed.id).view().state == "running"
+    operations.stop(followed.id)
+    assert [event["type"] for event in events] == ["stopped"]
+    (child,) = operations._children
+    child.wait()
+    assert not interpreters_of(generation)
+
+
+def interpreters_of(generation: Generation) -> list[str]:
+    """Processes that run this environment's Python."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0] == os.fsencode(generation.python):
+            found.append(process.name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("crashes", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"),
+        ("cannot be loaded", "raise OSError('libx.so: cannot open shared object file')\n"),
+        ("something odd", "raise RuntimeError('something odd')\n"),
+    ],
+)
+def test_a_run_is_refused_where_a_check_fails(generation: Generation, name: str, harm: str) -> None:
+    """With cause, remedy and a click that leads somewhere; the Environment page shows it too."""
+    built(generation, "fx_first/__init__.py", harm)
+    forget(generation)
+    operations = Operations(open_home())
+    events, view = ran(operations)
+    assert [event["type"] for event in events] == ["phase", "failed"]
+    assert view.problem.code == "environment-unfit"
+    assert name in view.problem.message
+    assert view.problem.remedy
+    assert view.problem.action == "repair"
+
+
+def test_a_lost_file_refuses_the_run_although_all_was_proved(generation: Generation) -> None:
+    (site_packages(generation.env) / "fx_first/payload.bin").unlink()
+    _, view = ran(Operations(open_home()))
+    assert view.problem.code == "environment-unfit"
+    assert "fx_first/payload.bin" in view.problem.message
+
+
+def test_a_model_of_an_unknown_type_is_refused_by_its_own_code(generation: Generation, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen9_moe"}')
+    (tmp_path / "model.safetensors").touch()
+    _, view = ran(Operations(open_home()), model=str(tmp_path))
+    assert view.problem.code == "model-type-unknown"
+    assert "qwen9_moe" in view.problem.message
+
+
+@pytest.mark.parametrize("proved", [True, False])
+def test_run_and_chat_see_only_the_gpu_that_was_chosen(
+    bench: Bench, generation: Generation, proved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same function: what a run sees, a chat sees."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    torch = {**(generation.plan.get("torch") or {}), "devices": ["1"]}
+    chosen = replace(generation, plan=dict(generation.plan) | {"torch": torch})
+    (generation.folder / MANIFEST).write_text(json.dumps(chosen.record()))
+    if not proved:
+        forget(generation)
+    seen = bench.store.root / "seen"
+    tells = (
+        f"import os\nwith open({str(seen)!r}, 'a') as out: print(os.environ.get('CUDA_VISIBLE_DEVICES'), file=out)\n"
+    )
+    built(generation, "tells.pth", "import tells\n")
+    built(generation, "tells.py", tells)
+    operations = Operations(open_home())
+    ran(operations)
+    last = seen.read_text().split()[-1]
+
+    async def chat() -> None:
+        worker = Worker(operations)
+        async for _ in worker.ask(operations.active_generation(), {"type": "chat"}):
+            pass
+        await worker.close()
+
+    seen.unlink()
+    asyncio.run(chat())
+    assert [last, *seen.read_text().split()] == ["1", "1"]
