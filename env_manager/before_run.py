@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from env_manager import durable
 from env_manager.finding import Check
 from env_manager.generations import Generation
 from env_manager.hardware import detect_nvidia, run_command
+from env_manager.interpreter import identity_of
 from env_manager.machine_checks import cuda_build, disk_check, model_type_check, packages_check
 from env_manager.preflight import check, check_files, probe
 
@@ -58,13 +58,11 @@ def check_before_run(
 
 def _identity(generation: Generation) -> dict[str, Any]:
     """What the result of a check depends on beside the environment's own files."""
-    try:
-        base = Path(os.path.realpath(generation.python))
-        status = base.stat()
-        interpreter = [str(base), status.st_size, status.st_mtime_ns]
-    except OSError:
-        interpreter = []
-    return {"generation": generation.id, "driver": _driver(generation), "interpreter": interpreter}
+    return {
+        "generation": generation.id,
+        "driver": _driver(generation),
+        "interpreter": identity_of(generation.python),
+    }
 
 
 def _driver(generation: Generation) -> str | None:

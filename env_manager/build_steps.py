@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +18,24 @@ from env_manager.watch import StepWatch
 from env_manager.wheels import WheelSize
 
 
+@dataclass
 class StepRunner:
-    """Runs steps in order in one environment and reports each as it goes."""
+    """Runs steps in order in one environment and reports each as it goes.
 
-    def __init__(
-        self,
-        uv: Uv,
-        python: Path,
-        folder: Path,
-        report: Reporter,
-        sizes: Mapping[str, WheelSize],
-        large: LargeWheels,
-        index_arguments: Sequence[str] = (),
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        self.uv = uv
-        self.python = python
-        self.folder = folder
-        self.report = report
-        self.sizes = sizes
-        self.large = large
-        self.index_arguments = list(index_arguments)
-        self.environ = environ or {}
-        self.before_probe: Callable[[], object] = lambda: None
-        # Findings that count without probing; empty where there are none.
-        self.proved: Sequence[Check] = ()
+    `before_probe` is called once a step's packages are there; `proved` has findings that count
+    without probing, and is empty where there are none.
+    """
+
+    uv: Uv
+    python: Path
+    folder: Path
+    report: Reporter
+    sizes: Mapping[str, WheelSize]
+    large: LargeWheels
+    index_arguments: Sequence[str] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    before_probe: Callable[[], object] = lambda: None
+    proved: Sequence[Check] = ()
 
     def run_all(self, installs: Sequence[StepInstall]) -> list[dict[str, Any]]:
         """Install and probe every step; a failing step ends it unless the step is optional."""

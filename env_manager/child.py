@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 TICK_SECONDS = 0.25
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.01  # much of what runs here takes no more than a few of them
 _PR_SET_PDEATHSIG = 1
 
 

@@ -116,7 +116,7 @@ def cross_lock(
 def _resolve(
     uv: Uv, planned: Planned, catalog: Catalog, python: Path, folder: Path, store: Store, allow_large: bool
 ) -> tuple[Plan, Lock]:
-    sizes = WheelSizes(store.cache.parent / "wheel-sizes.json")
+    sizes = WheelSizes(store.wheel_sizes)
     source = find_torch(planned(), catalog, uv, python, folder, sizes, allow_large)
     plan = planned(source=source)
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,20 +53,49 @@ class Damage:
         return f"{self.path} has {self.found} bytes instead of {self.expected}"
 
 
-def take_record(env: Path, file: Path, known: Mapping[FileId, str] | None = None) -> int:
+def take_record(env: Path, file: Path, relatives: Iterable[tuple[Path, Path]] = ()) -> int:
     """Write the record of every file of the environment to `file`; returns the bytes they have.
 
-    `known` gives hashes by device and inode: a file that is linked into an older environment is
-    not read again.
+    `relatives` are older environments with their records: a file that is linked into one of them
+    is not read again.
     """
     found = sorted(_files(env, ""))
-    hashes = {path: known[id] for path, _, id in found if id in known} if known else {}
+    hashes: dict[str, str] = {}
+    for other, record in relatives:
+        hashes |= _recorded_hashes([each for each in found if each[0] not in hashes], other, record)
     hashes |= hash_files(env, ((path, size) for path, size, _ in found if path not in hashes))
     rows = (f"{size}\t{hashes[path]}\t{_escaped(path)}\n" for path, size, _ in found)
     with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
         out.write(_HEADER)
         out.writelines(rows)
     return sum(size for _, size, _ in found)
+
+
+def _recorded_hashes(files: Iterable[tuple[str, int, FileId]], other: Path, record: Path) -> dict[str, str]:
+    """Hashes of those files that are the very same file in another environment, from its record.
+
+    The hash is what was recorded, not what the file holds now: whoever links a file that was altered
+    since gets the right hash, against which the alteration shows.
+    """
+    try:
+        rows = {row.path: row for row in read_record(record)}
+    except (OSError, ValueError):
+        return {}  # a damaged record of another environment only costs the time to hash again
+    start = os.fspath(other) + os.sep
+    found: dict[str, str] = {}
+    for path, size, id in files:
+        row = rows.get(path)
+        if row and row.sha256 and row.size == size and _id_of(start + path) == id:
+            found[path] = row.sha256
+    return found
+
+
+def _id_of(path: str) -> FileId | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def read_record(file: Path) -> list[Recorded]:
@@ -85,29 +114,6 @@ def _rows(file: Path) -> Iterator[tuple[str, int, str | None]]:
         elif line:
             size, path = line.split("\t", 1)
             yield path, int(size), None
-
-
-def known_hashes(environments: Iterable[tuple[Path, Path]]) -> dict[FileId, str]:
-    """Recorded hashes of files that exist, by device and inode, from pairs of environment and record.
-
-    The hash is what was recorded, not what the file holds now: whoever links a file that was altered
-    since gets the right hash, against which the alteration shows.
-    """
-    found: dict[FileId, str] = {}
-    for env, record in environments:
-        try:
-            rows = read_record(record)
-        except (OSError, ValueError):
-            continue  # a damaged record of another environment only costs the time to hash again
-        start = os.fspath(env) + os.sep
-        for row in rows:
-            try:
-                status = os.stat(start + row.path)
-            except OSError:
-                continue
-            if row.sha256 and status.st_size == row.size:
-                found[status.st_dev, status.st_ino] = row.sha256
-    return found
 
 
 def against_own_record(env: Path, file: Path) -> list[Damage]:

@@ -39,7 +39,8 @@ class Generation:
     steps: tuple[dict[str, Any], ...] = ()
     checks: tuple[dict[str, Any], ...] = ()
     probes: tuple[str, ...] = ()
-    # What its checks hold for, and the generation that was probed where this one was not.
+    # What decided its lock; what its checks hold for, and the generation that was probed where this one was not.
+    decided_by: str = ""
     proof: str = ""
     proved_by: str | None = None
     bytes: int = 0
@@ -75,6 +76,7 @@ class Generation:
             "steps": list(self.steps),
             "checks": list(self.checks),
             "probes": list(self.probes),
+            "decided_by": self.decided_by,
             "proof": self.proof,
             "proved_by": self.proved_by,
             "bytes": self.bytes,

@@ -57,6 +57,7 @@ class Store:
         self.root = root
         self.envs = root / "envs"
         self.cache = root / "cache" / "uv"
+        self.wheel_sizes = root / "cache" / "wheel-sizes.json"
         self.pythons = root / "python"
         self.pointer = self.envs / "active"
         self.history = self.envs / "history.jsonl"

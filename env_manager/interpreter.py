@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,39 @@ from env_manager.uv import Uv
 
 @dataclass(frozen=True)
 class Interpreter:
-    """An interpreter outside any virtual environment, and why this one."""
+    """An interpreter outside any virtual environment, and why this one; `identity` changes when its file does."""
 
     path: str
     version: str
     reason: str
+    identity: str = ""
+
+    @classmethod
+    def found(cls, path: str, version: str, reason: str) -> Interpreter:
+        """An interpreter that is there now."""
+        return cls(path, version, reason, identity_of(path))
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def identity_of(path: str | Path) -> str:
+    """The real file of an interpreter with size and time: an upgrade of the system replaces it below the same name."""
+    real = os.path.realpath(path)
+    try:
+        status = os.stat(real)
+    except OSError:
+        return ""
+    return f"{real} {status.st_size} {status.st_mtime_ns}"
+
+
+def still_best(used: Iterable[Mapping[str, str]], versions: Sequence[str]) -> Interpreter | None:
+    """The first recorded interpreter of the preferred version that is unchanged, so that none has to be looked for."""
+    for record in used:
+        unchanged = record.get("identity") and record["identity"] == identity_of(record.get("path", ""))
+        if unchanged and record.get("version") == versions[0]:
+            return Interpreter(**record)
+    return None
 
 
 @dataclass(frozen=True)
@@ -44,7 +73,7 @@ def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: P
         for finder in (uv, own):
             path = _find(finder, version, cwd)
             if path:
-                return Interpreter(path, version, _why_found(version, versions))
+                return Interpreter.found(path, version, _why_found(version, versions))
     own.run(["python", "install", _request(versions[0]), "--no-bin"], cwd=cwd)
     path = _find(own, versions[0], cwd)
     if path is None:
@@ -53,7 +82,7 @@ def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: P
             "No Python 3.10, 3.11 or 3.12 was found, and none could be downloaded.",
             "Install Python 3.11 (for example from your system's package manager), then try again.",
         )
-    return Interpreter(path, versions[0], f"Python {versions[0]} was fetched: {_listed(versions)} was not here.")
+    return Interpreter.found(path, versions[0], f"Python {versions[0]} was fetched: {_listed(versions)} was not here.")
 
 
 def _why_found(version: str, versions: Sequence[str]) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from env_manager.generations import Generation, Store
+from env_manager.interpreter import identity_of
 from env_manager.preflight import PROBE, Check
 
 # What a probe's result can depend on. Free memory and disk change by the minute and are left out.
@@ -43,18 +42,11 @@ def proof_key(
         "machine": {name: hardware.get(name) for name in _OF_MACHINE},
         "gpus": [{name: gpu.get(name) for name in _OF_GPU} for gpu in hardware.get("gpus", ())],
         "devices": list(devices),
-        "interpreter": _fingerprint(Path(interpreter)),
+        "interpreter": identity_of(interpreter),
         "probes": list(probes),
         "probing": hashlib.sha256(PROBE.read_bytes()).hexdigest(),
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-
-def _fingerprint(interpreter: Path) -> list[Any]:
-    # An upgrade of the system replaces the file below the same name.
-    real = Path(os.path.realpath(interpreter))
-    stat = real.stat()
-    return [str(real), stat.st_size, stat.st_mtime_ns]
 
 
 def find_proof(

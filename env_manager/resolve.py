@@ -24,6 +24,7 @@ else:
     import tomli as tomllib
 
 LOCK_NAME = "requirements.lock"
+PYLOCK_NAME = "pylock.toml"
 # uv writes "# via NAME" for one dependant, or "# via" and then "#   NAME" on lines of their own.
 _NEEDED_BY = re.compile(r"^\s*#\s+(?:via\s+)?([a-z0-9][a-z0-9-]*)(?:\[.*\])?\s*$")
 
@@ -185,18 +186,22 @@ def split_by_step(plan: Plan, lock: Lock) -> list[StepInstall]:
     return result
 
 
-def choose_wheels(uv: Uv, plan: Plan, python: Path, folder: Path) -> dict[str, str]:
-    """The address of the wheel that will be installed, for each package of the lock in `folder`."""
+def name_wheels(uv: Uv, plan: Plan, python: Path, folder: Path) -> None:
+    """Write a `pylock.toml` beside the lock in `folder`: the addresses of its wheels."""
     lock = parse_lock((folder / LOCK_NAME).read_text(encoding="utf-8"))
     exact = "\n".join(package.as_requirement() for package in lock.packages)
     (folder / "exact.in").write_text(exact + "\n", encoding="utf-8")
     uv.run(
         ["pip", "compile", "exact.in", "--no-deps", "--generate-hashes", "--only-binary", ":all:"]
-        + ["--python", str(python), "--no-header", "--output-file", "pylock.toml", "--quiet"]
+        + ["--python", str(python), "--no-header", "--output-file", PYLOCK_NAME, "--quiet"]
         + index_arguments(plan),
         cwd=folder,
     )
-    data = tomllib.loads((folder / "pylock.toml").read_text(encoding="utf-8"))
+
+
+def chosen_wheels(folder: Path) -> dict[str, str]:
+    """The address of the wheel that will be installed, for each package of the `pylock.toml` in `folder`."""
+    data = tomllib.loads((folder / PYLOCK_NAME).read_text(encoding="utf-8"))
     chosen: dict[str, str] = {}
     for package in data.get("packages", []):
         addresses = [wheel_address(wheel) for wheel in package.get("wheels", [])]

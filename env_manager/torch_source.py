@@ -8,7 +8,16 @@ from pathlib import Path
 from env_manager.catalog import Catalog
 from env_manager.errors import EnvError, InstallStopped, UvFailed
 from env_manager.plan import Plan, TorchSource
-from env_manager.resolve import LOCK_NAME, WheelSizes, choose_wheels, is_impossible, is_unreachable, parse_lock, resolve
+from env_manager.resolve import (
+    LOCK_NAME,
+    WheelSizes,
+    chosen_wheels,
+    is_impossible,
+    is_unreachable,
+    name_wheels,
+    parse_lock,
+    resolve,
+)
 from env_manager.uv import Uv
 
 # CPU builds of torch are around 200 MB, CUDA builds with their libraries above 2 GB.
@@ -97,7 +106,8 @@ def _refuse_if_large(plan: Plan, source: TorchSource, uv: Uv, python: Path, fold
     )
     default = replace(plan, source=source, steps=steps)
     resolve(default, uv, python, attempt)
-    chosen = choose_wheels(uv, default, python, attempt)
+    name_wheels(uv, default, python, attempt)
+    chosen = chosen_wheels(attempt)
     measured = sizes.of(chosen.values(), uv)
     of_gpu = [
         package.name

@@ -106,7 +106,7 @@ def preview_update(
         chosen = choose_interpreter(uv, catalog.python, store.pythons, folder)
         python = Path(chosen.path)
         tell("Looking for the build of torch for this machine")
-        sizes = WheelSizes(store.cache.parent / "wheel-sizes.json")
+        sizes = WheelSizes(store.wheel_sizes)
         source = find_torch(
             make_plan(hardware, catalog, python=chosen.version), catalog, uv, python, folder, sizes, True
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from env_manager import child
-from env_manager.errors import EnvError, InstallStopped, from_uv
+from env_manager.errors import EnvError, InstallStopped, UvFailed, from_uv
 from env_manager.pip_config import uv_environment
 
 # What the outside may tell a child: where things are, which language, which proxy and
@@ -70,6 +70,8 @@ class Uv:
     log: Callable[[str], None] = lambda line: None
     cancelled: Callable[[], bool] = lambda: False
     offline: bool = False
+    # Asks the network only for what the cache cannot give.
+    cache_first: bool = False
     # For resolves on behalf of a machine that is not here.
     target: tuple[str, ...] = ()
 
@@ -82,6 +84,9 @@ class Uv:
 
     def with_offline(self) -> Uv:
         return replace(self, offline=True)
+
+    def with_cache_first(self) -> Uv:
+        return replace(self, cache_first=True)
 
     def for_target(self, target: tuple[str, ...]) -> Uv:
         """uv that resolves for the platform and Python that these arguments name."""
@@ -100,6 +105,11 @@ class Uv:
 
     def run(self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None) -> str:
         """Run uv and return its stdout; raises a plain error from its stderr."""
+        if self.cache_first and not self.offline:
+            try:
+                return self.with_offline().run(arguments, cwd=cwd, on_tick=on_tick)
+            except UvFailed as error:
+                self.log(f"{error.message} The cache does not have all of it; trying with the network.")
         argv = [find_uv(), *arguments, "--cache-dir", str(self.cache), "--color", "never", "--no-progress"]
         if list(arguments[:2]) == ["pip", "compile"]:
             argv += self.target

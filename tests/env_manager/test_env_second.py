@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -86,7 +87,8 @@ def test_another_lock_is_probed(bench):
 def test_the_same_version_with_another_hash_is_probed(bench):
     """The lock's hashes are part of what was proved."""
     probed(bench)
-    build_wheel(bench.wheels, "fx-third", "1.0", source="changed = True\n")
+    build_wheel(bench.wheels, "fx-first", "1.0", source="changed = True\n")
+    shutil.rmtree(bench.store.cache)
     assert probed(bench)[1]
 
 

@@ -124,11 +124,11 @@ def test_an_altered_file_keeps_its_right_hash_in_the_next_generation(tmp_path):
     env = tree(tmp_path)
     file_record.take_record(env, tmp_path / "r")
     other = tmp_path / "other"
-    other.mkdir()
-    os.link(env / "a/large.bin", other / "large.bin")
+    (other / "a").mkdir(parents=True)
+    os.link(env / "a/large.bin", other / "a/large.bin")
     flip(env / "a/large.bin", 2_000_000)
-    file_record.take_record(other, tmp_path / "r2", file_record.known_hashes([(env, tmp_path / "r")]))
-    assert [each.path for each in against_own_hashes(other, tmp_path / "r2")[0]] == ["large.bin"]
+    file_record.take_record(other, tmp_path / "r2", [(env, tmp_path / "r")])
+    assert [each.path for each in against_own_hashes(other, tmp_path / "r2")[0]] == ["a/large.bin"]
 
 
 # From here on with the real uv and its cache.
