@@ -170,6 +170,12 @@ def from_os(error: OSError, doing: str) -> EnvError:
             f"Permission denied: Fettle could not {doing}{where}.",
             "Make the Fettle folder writable for your user or choose another one with FETTLE_HOME.",
         )
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return EnvError(
+            "in-the-way",
+            f"Something else lies where Fettle keeps its own: it could not {doing}{where}: {error.strerror}.",
+            "Move or rename what lies there, then try again.",
+        )
     return EnvError(
         "system-error",
         f"The system reported an error: Fettle could not {doing}{where}: {error.strerror or error}.",

@@ -10,18 +10,20 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from env_manager import durable
 from env_manager.catalog import Catalog
 from env_manager.errors import EnvError, from_os
 from env_manager.generations import Generation
 from env_manager.hardware import Hardware
 from env_manager.plan import Plan, TorchSource, make_plan
-from env_manager.resolve import LOCK_NAME, Lock, Locked, parse_lock, refuse_drift
+from env_manager.resolve import LOCK_NAME, Lock, Locked, index_arguments, parse_lock, refuse_drift
 from env_manager.torch_index import Asked
+from env_manager.uv import Uv
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -123,6 +125,12 @@ def read_recipe(path: Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise _invalid(path, "it is not text") from error
+    except FileNotFoundError as error:
+        raise EnvError(
+            "manifest-missing",
+            f"There is no {path}.",
+            "Check the name. A folder of wheels without it is incomplete: export it again, it goes on where it stopped.",
+        ) from error
     except OSError as error:
         raise from_os(error, f"read {path.name}") from error
     if text.lstrip().startswith("{"):
@@ -155,8 +163,8 @@ def _from_json(path: Path, text: str) -> Recipe:
 
 def _json(path: Path, text: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = durable.parse_json(text)
+    except ValueError as error:
         raise _invalid(path, "it is not valid JSON") from error
     if not isinstance(data, dict):
         raise _invalid(path, "it is not a JSON object")
@@ -251,7 +259,7 @@ def plan_for(
         asked=_as_made(recipe.origin, hardware, catalog, asked),
         python=python,
     )
-    lock = _with_a_home_for_each(plan, recipe.lock)
+    lock = with_a_home_for_each(plan, recipe.lock)
     refuse_drift(plan, lock)
     return plan, lock
 
@@ -289,7 +297,33 @@ def _foreign(why: str) -> EnvError:
     )
 
 
-def _with_a_home_for_each(plan: Plan, lock: Lock) -> Lock:
+def with_reasons(plan: Plan, lock: Lock, uv: Uv, python: Path, folder: Path) -> Lock:
+    """The lock with who needs each package, asked of the resolver where the file does not tell, as pylock never does.
+
+    Without it a package that two steps need would come with the later one, too late for the earlier one's probe.
+    """
+    wanted = [requirement for step in plan.steps for requirement in step.requirements]
+    exact = [f"{package.name}==={package.version}" for package in lock.packages]
+    (folder / "requirements.in").write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    (folder / "constraints.txt").write_text("\n".join(exact) + "\n", encoding="utf-8")
+    text = uv.run(
+        ["pip", "compile", "requirements.in", "--constraints", "constraints.txt", "--only-binary", ":all:"]
+        + ["--python", str(python), "--no-header", "--annotation-style", "split", "--quiet", *index_arguments(plan)],
+        cwd=folder,
+    )
+    needed_by = {package.name: package.needed_by for package in parse_lock(text).packages}
+    # Into the text too, from which a repair or the next export reads it.
+    rows = [_row(package, sorted(needed_by.get(package.name, ()))) for package in lock.packages]
+    return with_a_home_for_each(plan, parse_lock("".join(rows)))
+
+
+def _row(package: Locked, needed_by: Sequence[str]) -> str:
+    lines = [f"{package.name}=={package.version}", *(f"    --hash={each}" for each in package.hashes)]
+    via = ["    # via", *(f"    #   {each}" for each in needed_by)] if needed_by else []
+    return " \\\n".join(lines) + "".join(f"\n{line}" for line in via) + "\n"
+
+
+def with_a_home_for_each(plan: Plan, lock: Lock) -> Lock:
     """Give packages that no step needs to the first step, so that they are there before anything is probed."""
     reached: set[str] = set()
     open_names = [name for step in plan.steps for name in step.names]

@@ -10,7 +10,7 @@ from env_manager.age import far_behind, refuse_below_floors, told, who_caps
 from env_manager.build import Build
 from env_manager.catalog import Catalog
 from env_manager.errors import UvFailed
-from env_manager.exchange import Recipe, plan_for
+from env_manager.exchange import Recipe, plan_for, with_reasons
 from env_manager.generations import Generation
 from env_manager.hardware import Hardware
 from env_manager.large import WHEELS, LargeWheels, wheel_files
@@ -95,6 +95,8 @@ def _brought(build: Build, recipe: Recipe, hardware: Hardware, catalog: Catalog,
     if recipe.wheels:
         build.uv = build.uv.only_from(recipe.wheels)
         plan = replace(plan, source=replace(plan.source, index_url=None)) if plan.source else plan
+    if not any(package.needed_by for package in recipe.lock.packages):
+        lock = build.or_from_cache(lambda: with_reasons(plan, recipe.lock, build.uv, build.python, build.folder))
     (build.folder / LOCK_NAME).write_text(lock.text, encoding="utf-8", newline="\n")
     return Locked(plan, lock)
 

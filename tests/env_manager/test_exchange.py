@@ -95,7 +95,7 @@ def test_a_wheelhouse_goes_on_where_it_stopped(bench, tmp_path):
     torn = next(folder.glob("fx_base-*"))
     torn.write_bytes(torn.read_bytes()[:100])
     bench.index.wheels_sent.clear()
-    assert code(read_recipe, folder) == "system-error"
+    assert code(read_recipe, folder) == "manifest-missing"
     wheelhouse.fill(bench.store, made, folder)
     assert bench.index.wheels_sent == [torn.name]
     assert read_recipe(folder).lock.versions == made.packages
@@ -186,7 +186,7 @@ def test_a_file_that_is_not_text_or_not_there_is_refused(tmp_path):
     with file.open("wb") as out:
         out.truncate(exchange.MOST_BYTES + 1)
     assert code(read_recipe, file) == "manifest-invalid"
-    assert code(read_recipe, tmp_path / "nowhere") == "system-error"
+    assert code(read_recipe, tmp_path / "nowhere") == "manifest-missing"
 
 
 @pytest.mark.parametrize(
@@ -287,3 +287,18 @@ def test_only_a_python_with_training_packages_is_adopted(tmp_path):
     assert code(look, broken) == "python-unusable"
     python, packages = look(Path(sys.executable))
     assert code(adoption, python, packages, small_catalog()) == "nothing-to-adopt"
+
+
+def test_a_pylock_tells_nobody_needs_and_still_installs_in_order(bench, elsewhere, tmp_path):
+    """What an earlier step needs and a later one lists comes with the earlier; the next export knows it too."""
+    build_wheel(bench.wheels, "fx-second", "1.1", requires=["fx-base", "fx-third"], source="import fx_base, fx_third\n")
+    file = tmp_path / "pylock.toml"
+    file.write_text(export(bench.install(overrides={"fx-second": "1.1"}), "pylock"), encoding="utf-8")
+    again = elsewhere.install(recipe=read_recipe(file))
+    assert {each["id"]: list(each["packages"]) for each in again.steps} == {
+        "first": ["fx-first==1.0"],
+        "second": ["fx-base==1.5", "fx-second==1.1", "fx-third==1.0"],
+        "third": [],
+    }
+    file.write_text(export(again, "json"), encoding="utf-8")
+    assert {each.name: each.needed_by for each in read_recipe(file).lock.packages}["fx-third"] == {"fx-second"}
