@@ -115,9 +115,13 @@ def status(
 
 def _choices(generation: Generation) -> list[str]:
     """Which Python and which build of torch an environment has, and why."""
-    python, torch = generation.interpreter, generation.plan.get("torch", {})
-    lines = [f"python: {python['version']} ({python['path']}). {python['reason']}"] if python else []
-    return lines + ([f"torch: {torch['build']}. {torch['reason']}"] if torch else [])
+    python, torch = generation.interpreter, generation.plan.get("torch") or {}
+    lines = (
+        [f"python: {python['version']} ({python['path']}). {python['reason']}"]
+        if python.keys() >= {"version", "path", "reason"}
+        else []
+    )
+    return lines + ([f"torch: {torch['build']}. {torch['reason']}"] if torch.keys() >= {"build", "reason"} else [])
 
 
 @cli.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import lru_cache
 
 from app.api.schema import EnvironmentView, GenerationView, Gpu, HardwareView, PlannedStep, Problem, TorchView
@@ -99,7 +98,7 @@ def _steps(plan: Plan) -> list[PlannedStep]:
 def _generation(generation: Generation, *, active: bool) -> GenerationView:
     return GenerationView(
         id=generation.id,
-        created=datetime.fromisoformat(generation.created).timestamp(),
+        created=generation.created_at,
         name=generation.name or "",
         note=generation.note,
         pinned=generation.pinned,

@@ -183,7 +183,10 @@ class Operations:
             for folder in self._folders():
                 followed = self._followed.get(folder)
                 if followed is None:
-                    self._follow(folder)
+                    with suppress(
+                        OSError, ValueError, RecursionError
+                    ):  # edited into something else: no operation that could be shown
+                        self._follow(folder)
                 elif not followed.ended:
                     followed.refresh()
             return sorted(self._followed.values(), key=lambda each: -float(each.record["created"]))
@@ -199,7 +202,7 @@ class Operations:
             for entry in parent.iterdir():
                 folder = entry
                 if entry.suffix == ".json":
-                    with suppress(OSError, ValueError, KeyError):
+                    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                         folder = Path(json.loads(entry.read_text(encoding="utf-8"))["folder"])
                 if (folder / RECORD).is_file():
                     yield folder

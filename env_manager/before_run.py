@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,7 +78,7 @@ def _driver(generation: Generation) -> str | None:
 
 def _remembered(generation: Generation) -> list[Check] | None:
     try:
-        stored = json.loads((generation.folder / PROOF_NAME).read_text(encoding="utf-8"))
+        stored = durable.read_json(generation.folder / PROOF_NAME)
         checks = [Check(**row) for row in stored["checks"]]
         same = stored["identity"] == _identity(generation)
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from env_manager import durable
@@ -13,7 +12,7 @@ FILE = "damage.json"
 def read_damage(folder: Path) -> str:
     """What was last found wrong with the generation in this folder; "" where nothing is known."""
     try:
-        evidence = json.loads((folder / FILE).read_text(encoding="utf-8"))["evidence"]
+        evidence = durable.read_json(folder / FILE)["evidence"]
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, KeyError, TypeError):

@@ -33,7 +33,15 @@ def replace_json(file: Path, value: Any) -> None:
 
 def read_json(file: Path) -> Any:
     """The value of a JSON file; raises OSError or ValueError."""
-    return json.loads(file.read_text(encoding="utf-8"))
+    return parse_json(file.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; raises ValueError, also for one that is nested without end."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def append_line(file: Path, line: str) -> None:

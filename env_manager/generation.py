@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import calendar
+import math
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from env_manager import durable
 from env_manager.damage import read_damage
 from env_manager.errors import EnvError
 from env_manager.labels import read_label
+from env_manager.shape import RECORD, fits
 
 FORMAT = 1
 MANIFEST = "generation.json"
@@ -51,6 +55,11 @@ class Generation:
         return self.folder / "env"
 
     @property
+    def created_at(self) -> float:
+        """When it was made, in seconds since 1970."""
+        return calendar.timegm(time.strptime(self.created, "%Y-%m-%dT%H:%M:%SZ"))
+
+    @property
     def python(self) -> Path:
         """The interpreter of this environment."""
         return self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -85,13 +94,10 @@ class Generation:
 
     def sound(self) -> Generation:
         """Itself, if its fields are of the kinds that everything else relies on; else ValueError."""
-        texts = (self.id, self.created, self.lock_sha256, *self.packages, *self.packages.values())
-        tables = (self.hardware, self.plan, self.overrides, self.interpreter)
-        numbers = (self.serial, self.bytes, self.seconds)
         if (
-            all(isinstance(each, str) for each in texts)
-            and all(isinstance(each, dict) for each in tables)
-            and all(isinstance(each, int | float) for each in numbers)
+            fits(self.record(), RECORD)
+            and all(0 <= each < math.inf for each in (self.serial, self.bytes, self.seconds))
+            and self.created_at >= 0
             and self.id.removeprefix(BUILD_PREFIX) == self.folder.name.removeprefix(BUILD_PREFIX)
         ):
             return self
@@ -112,7 +118,7 @@ class Generation:
     def load(cls, folder: Path) -> Generation:
         """Read a finished generation; a broken or newer one is refused with the reason."""
         try:
-            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            data = durable.read_json(folder / MANIFEST)
             if data["format"] > FORMAT:
                 raise EnvError(
                     "generation-newer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from env_manager.way_back import earlier
 __all__ = ["BUILD_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
 
 REMOVED_PREFIX = ".removed-"
+_LONGEST_ID = 100
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,10 @@ class Store:
         return Generation.load(self.envs / id)
 
     def active_id(self) -> str | None:
-        """What the pointer names, whether it exists or not."""
+        """What the pointer names, whether it exists or not; None where nothing was ever made active."""
         try:
             # An edited pointer may hold anything; what is no id is found out where it is looked up.
-            return self.pointer.read_text(encoding="utf-8", errors="replace").strip() or None
+            return self.pointer.read_text(encoding="utf-8", errors="replace").strip()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -137,11 +139,21 @@ class Store:
         return tuple(takewhile(lambda each: each.damage, self._earlier()))
 
     def _earlier(self) -> Iterator[Generation]:
-        """Those that were active before and can be read, the newest first."""
+        """Those that were active before and can be read, the newest first; without a history those made before."""
         require_known(self.envs)
-        for id in earlier(self.history_rows(), self.active_id()):
+        current, known = self.active_id(), False
+        for id in earlier(self.history_rows(), current):
             with suppress(EnvError):  # deleted, or a record that cannot be read, which `status` tells of
-                yield self.get(id)
+                generation = self.get(id)
+                known = True
+                yield generation
+        if current is not None and not known:
+            yield from self._made_before(current)
+
+    def _made_before(self, id: str) -> Iterator[Generation]:
+        there = self._readable()[0]
+        serial = next((each.serial for each in there if each.id == id), math.inf)
+        yield from (each for each in reversed(there) if each.serial < serial)
 
     def rollback(self, to: str | None = None, *, tell: Callable[[str], None] = lambda line: None) -> Generation:
         """Go back to `to`, else to the newest earlier generation that is whole; offline, nothing is downloaded.
@@ -189,9 +201,11 @@ class Store:
             lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines()
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise from_os(error, "read the history of environments") from error
         for line in lines:
             try:
-                row = json.loads(line)
+                row = durable.parse_json(line)
             except ValueError:
                 continue
             if isinstance(row, dict):
@@ -240,7 +254,7 @@ class Store:
     def clean(self) -> tuple[str, ...]:
         """Remove what was left half done, and bring an older layout up to date; nothing while an installer lives.
 
-        Returns the names removed.
+        Returns the names removed. What cannot be removed is left: it is in nobody's way, least of all a rollback's.
         """
         left = (each for prefix in (BUILD_PREFIX, REMOVED_PREFIX) for each in self.envs.glob(prefix + "*"))
         if not (any(left) or is_older(self.envs)):
@@ -249,7 +263,7 @@ class Store:
             with self.install_lock():
                 return self.remove_leftovers()
         except EnvError as error:
-            if error.code == "install-running":
+            if error.code in ("install-running", "no-permission", "disk-full"):
                 return ()
             raise
 
@@ -257,13 +271,12 @@ class Store:
         """The part of `clean` for a caller that holds the install lock."""
         removed: list[str] = []
         for folder in sorted((*self.envs.glob(BUILD_PREFIX + "*"), *self.envs.glob(REMOVED_PREFIX + "*"))):
-            try:
-                shutil.rmtree(folder)
-            except OSError as error:
-                raise from_os(error, "remove what an interrupted installation left") from error
-            removed.append(folder.name)
+            with suppress(OSError):  # belongs to another user, perhaps
+                shutil.rmtree(folder) if folder.is_dir() and not folder.is_symlink() else folder.unlink()
+                removed.append(folder.name)
         for file in (*self.envs.glob(".active-*"), *self.envs.glob("*/.*.json-*")):
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
         # A killed uv leaves half-unpacked wheels in the cache, which nobody would ever look at again.
         for folder in self.cache.glob(".tmp*"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -286,13 +299,19 @@ class Store:
             previous, passed = self.previous(), self.passed_over()
         except EnvError as error:
             problems.append(error)
+        good, broken = self._readable()
+        return Status(active, previous, tuple(good), (*problems, *broken), self.installing(), passed)
+
+    def _readable(self) -> tuple[list[Generation], list[EnvError]]:
+        """Every generation that can be read, oldest first, and what is wrong with the others."""
         good: list[Generation] = []
+        broken: list[EnvError] = []
         for folder in self._folders():
             try:
                 good.append(Generation.load(folder))
             except EnvError as error:
-                problems.append(error)
-        return Status(active, previous, tuple(_by_age(good)), tuple(problems), self.installing(), passed)
+                broken.append(error)
+        return _by_age(good), broken
 
     def _folders(self) -> Iterator[Path]:
         if self.envs.is_dir():
@@ -320,4 +339,4 @@ def _by_age(generations: list[Generation]) -> list[Generation]:
 
 def _plain(id: str) -> bool:
     # An id comes from outside: it must name a folder here and nothing else.
-    return bool(id) and id[0] not in ".-" and all(each.isalnum() or each in "-_." for each in id)
+    return 0 < len(id) <= _LONGEST_ID and id[0] not in ".-" and all(each.isalnum() or each in "-_." for each in id)

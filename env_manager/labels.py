@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,14 +25,26 @@ class Label:
 def read_label(folder: Path) -> Label:
     """The label of a generation; one that cannot be read counts as pinned, so that nothing is lost by it."""
     try:
-        data = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        label = Label(**data)
+        label = Label(**durable.read_json(folder / FILE))
     except FileNotFoundError:
         return Label()
     except (OSError, ValueError, TypeError):
         return Label(pinned=True)
-    sound = isinstance(label.name, str) and isinstance(label.note, str) and isinstance(label.pinned, bool)
-    return label if sound else Label(pinned=True)
+    return label if _sound(label) else Label(pinned=True)
+
+
+def _sound(label: Label) -> bool:
+    # An edited name reaches the terminal: it must not move the cursor there, nor fill the screen.
+    return (
+        isinstance(label.name, str)
+        and isinstance(label.note, str)
+        and isinstance(label.pinned, bool)
+        and _fits(label.name, label.note)
+    )
+
+
+def _fits(name: str, note: str) -> bool:
+    return len(name) <= MOST_NAME and len(note) <= MOST_NOTE and name.isprintable()
 
 
 def write_label(folder: Path, label: Label) -> None:
@@ -44,7 +55,7 @@ def write_label(folder: Path, label: Label) -> None:
 def checked(name: str, note: str) -> tuple[str, str]:
     """Name and note as they may be kept: trimmed, printable, not endless."""
     name, note = name.strip(), note.strip()
-    if len(name) > MOST_NAME or len(note) > MOST_NOTE or not name.isprintable():
+    if not _fits(name, note):
         raise EnvError(
             "label-invalid",
             f"A name is one line of at most {MOST_NAME} characters, a note at most {MOST_NOTE}.",

@@ -7,11 +7,13 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from env_manager import durable
 from env_manager.catalog import numbers
 from env_manager.errors import EnvError, UvFailed
 from env_manager.plan import Plan, PlannedStep
@@ -231,8 +233,9 @@ class WheelSizes:
         self.file = file
         self.known: dict[str, WheelSize] = {}
         try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            self.known = {url: WheelSize(*sizes) for url, sizes in stored.items()}
+            stored = durable.read_json(file)
+            sizes = {url: WheelSize(*row) for url, row in stored.items()}
+            self.known = {url: size for url, size in sizes.items() if size.sound()}
         except (OSError, ValueError, TypeError, AttributeError):
             # Only a cache: what cannot be read is measured again.
             self.known = {}
@@ -245,9 +248,10 @@ class WheelSizes:
         for url, size in fresh.items():
             if size.unpacked is not None:
                 self.known[url] = size
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         rows = {url: [size.packed, size.unpacked] for url, size in sorted(self.known.items())}
-        self.file.write_text(json.dumps(rows), encoding="utf-8")
+        with suppress(OSError):  # what cannot be kept is measured again
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            durable.replace_text(self.file, json.dumps(rows))
         return {url: self.known.get(url) or fresh.get(url) or WheelSize(None, None) for url in wanted}
 
 

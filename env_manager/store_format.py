@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from env_manager.labels import Label, write_label
 
 FORMAT = 1
 FILE = "format"
+_MOST_DIGITS = 10
 
 
 def layout(envs: Path) -> int:
@@ -24,7 +24,7 @@ def layout(envs: Path) -> int:
         if isinstance(error, OSError):
             raise from_os(error, "read the version of the folder for environments") from error
         text = ""
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS):
         raise EnvError(
             "store-damaged",
             f"The file {envs / FILE} should hold one number, the version of this folder, and holds something else.",
@@ -67,7 +67,7 @@ def _names_into_labels(envs: Path) -> None:
     # In layout 0 the name stood in generation.json, which nothing may change once it is written.
     for record in sorted(envs.glob("[!.]*/generation.json")):
         try:
-            name = json.loads(record.read_text(encoding="utf-8")).get("name")
+            name = durable.read_json(record).get("name")
         except (OSError, ValueError, AttributeError):
             continue  # it is reported where environments are listed
         if isinstance(name, str) and name:

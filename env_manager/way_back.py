@@ -11,10 +11,11 @@ def earlier(rows: Iterable[dict[str, Any]], current: str | None) -> Iterator[str
     trail: list[str] = []
     for row in rows:
         # Going back shortens the trail, so that rolling back twice goes back two, not to and fro.
-        if row.get("action") == "rollback" and row.get("id") in trail:
-            del trail[trail.index(row["id"]) + 1 :]
-        elif row.get("id"):
-            trail.append(row["id"])
+        id = row.get("id")
+        if row.get("action") == "rollback" and id in trail:
+            del trail[trail.index(id) + 1 :]
+        elif isinstance(id, str):
+            trail.append(id)
     for id in dict.fromkeys(reversed(trail)):
         if id != current:
             yield id

@@ -31,6 +31,10 @@ class WheelSize:
     packed: int | None
     unpacked: int | None
 
+    def sound(self) -> bool:
+        """Whether both are numbers of bytes, where they are known."""
+        return all(each is None or (type(each) is int and each >= 0) for each in (self.packed, self.unpacked))
+
 
 def measure(
     urls: Iterable[str], environ: Mapping[str, str], cancelled: Callable[[], bool] = lambda: False

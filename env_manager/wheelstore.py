@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from env_manager import durable
+from env_manager.shape import MAYBE_TEXT, fits
 
+_NOTE = {"address": str, "etag": MAYBE_TEXT, "modified": MAYBE_TEXT, "total": (int, type(None))}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # Nothing that could lead out of the folder, and what pip and uv accept as a wheel's name.
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.+!]+(-[A-Za-z0-9_.+!]+){4,5}\.whl")
@@ -63,7 +65,8 @@ class WheelStore:
     def origin(self, sha256: str) -> Origin | None:
         """Where the part came from; None where that is not known, and then only the hash decides."""
         try:
-            return Origin(**json.loads(self._note(sha256).read_text(encoding="utf-8")))
+            noted = durable.read_json(self._note(sha256))
+            return Origin(**noted) if fits(noted, _NOTE) else None
         except (OSError, ValueError, TypeError):
             return None
 

@@ -96,8 +96,12 @@ def ask(folder: Path, request: Request) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What the operation was created with."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    """What the operation was created with; raises OSError or ValueError where the file was edited into something else."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not isinstance(record.get("created"), int | float):
+        raise ValueError(f"{folder / RECORD} is no operation's record")
+    if not all(isinstance(record.get(name), str) for name in ("id", "kind", "title")):
+        raise ValueError(f"{folder / RECORD} does not say what the operation is")
     return record
 
 
@@ -151,4 +155,5 @@ def state(folder: Path, last: Event | None) -> State:
     if alive(folder):
         return "running"
     left = (folder / RECORD).stat().st_mtime if last is None else last["time"] if last.get("phase") == HANDOVER else 0.0
-    return "starting" if time.time() - left < STARTING_SECONDS else "crashed"
+    # A clock that was set back in between makes it one of the future, which starts nothing.
+    return "starting" if abs(time.time() - left) < STARTING_SECONDS else "crashed"
