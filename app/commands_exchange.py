@@ -13,6 +13,7 @@ from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import Display, duration, say_json
+from app.views import Followed
 from env_manager import wheelhouse as wheels
 from env_manager.adopt import adoption, look
 from env_manager.catalog import load_catalog
@@ -104,9 +105,14 @@ def wheelhouse(
 
 def watch_install(operations: Operations, asked: Mapping[str, object], *, as_json: bool) -> None:
     """Start an installation of what was asked for and follow it to its end."""
+    follow_install(operations, operations.start_install_of(asked), as_json=as_json)
+
+
+def follow_install(operations: Operations, begun: Followed, *, as_json: bool) -> None:
+    """Follow an installation to its end."""
     started = time.monotonic()
     display = Display(as_json=as_json)
-    last = display.watch(operations, operations.start_install_of(asked))
+    last = display.watch(operations, begun)
     if last.get("type") == "stopped":
         display.line("Cancelled. The active environment is unchanged.")
         raise typer.Exit(130)

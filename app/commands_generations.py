@@ -113,11 +113,7 @@ def keep(
         told = removal.preview(operations.store, removal.superfluous(operations.store, max(1, wanted), in_use))
         _say_removal(told, preview=True, with_cache=with_cache, as_json=json)
         return
-    removal.set_keep_policy(operations.store, wanted)
-    if wanted is None:
-        told = removal.Removal((), 0, 0, 0)
-    else:
-        told = removal.prune(operations.store, wanted, in_use=in_use, with_cache=with_cache)
+    told = removal.keep_newest(operations.store, wanted, in_use=in_use, with_cache=with_cache)
     _say_removal(told, preview=False, with_cache=with_cache, as_json=json)
 
 

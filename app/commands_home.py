@@ -12,6 +12,7 @@ from app import home as homes
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import say_json, size
+from env_manager import removal
 
 cli = typer.Typer(help="The folder that holds environments, cache and runs.", invoke_without_command=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
@@ -38,6 +39,16 @@ def move(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
     """Move everything to another folder or disk, and use that from now on."""
     target = homes.move(Operations(open_home()), folder, lambda line: print(f"  {line}", file=sys.stderr, flush=True))
     print(f"Fettle's folder is {target} now.")
+
+
+@cli.command("clear-cache")
+def clear_cache(
+    preview: Annotated[bool, typer.Option("--preview", help="Only say what would come free.")] = False,
+) -> None:
+    """Delete what no environment uses from the package cache; it is downloaded again when it is needed."""
+    store = Operations(open_home()).store
+    told = removal.unused_cache_bytes(store) if preview else removal.clear_cache(store)
+    print(f"{size(told)} {'would be' if preview else 'are'} free.")
 
 
 def uninstall(

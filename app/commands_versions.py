@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from app.commands_exchange import watch_install
+from app.commands_exchange import follow_install
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import say_json
+from app.updating import start_update
 from env_manager.catalog import load_catalog
 from env_manager.cross_lock import cross_lock
 from env_manager.errors import from_os
@@ -37,8 +38,7 @@ def update(
     if preview:
         return
     require_change(found)
-    asked = {"overrides": found.pinned, "preferred": found.versions, "title": "Update the environment"}
-    watch_install(operations, asked, as_json=json)
+    follow_install(operations, start_update(operations, found.pinned, found.versions), as_json=json)
 
 
 def _print(found: Update) -> None:

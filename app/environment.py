@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
-from app.api.schema import EnvironmentView, GenerationView, Gpu, HardwareView, PlannedStep, Problem, TorchView
+from app.api.schema import EnvironmentView, Gpu, HardwareView, PlannedStep, PlanView, Problem, TorchView
+from app.api.schema_generations import CheckView, FailedStep, GenerationView, HistoryView
 from app.errors import problem_of
 from app.operations import Operations
-from env_manager.catalog import load_catalog
-from env_manager.generations import Generation
+from env_manager.catalog import Catalog, load_catalog
+from env_manager.errors import EnvError
+from env_manager.generations import Generation, Store
 from env_manager.hardware import Hardware, detect
 from env_manager.plan import Plan, make_plan
 from env_manager.removal import keep_policy
+from env_manager.torch_index import Asked, choose_torch
+
+NEWEST_EVENTS = 100
 
 
 @lru_cache(maxsize=1)
@@ -31,14 +38,61 @@ def environment_view(operations: Operations) -> EnvironmentView:
         trouble = _broken_in_use(operations, active, can_go_back=status.previous is not None)
     return EnvironmentView(
         hardware=_hardware(hardware),
-        torch=TorchView(build=plan.torch.build, reason=plan.torch.reason, advice=list(plan.torch.advice)),
+        torch=_torch(plan),
         plan=_steps(plan),
+        accelerators=_accelerators(hardware, load_catalog()),
         active=active,
         previous=status.previous.id if status.previous else None,
+        passed_over=[each.id for each in status.passed_over],
         generations=[_generation(each, active=each.id == active) for each in status.generations],
+        history=_history(operations.store),
         keep=keep_policy(operations.store),
         problem=trouble,
     )
+
+
+def plan_as_asked(asked: Asked) -> PlanView:
+    """What an installation would take if the user decided so; raises `EnvError` where that cannot be."""
+    hardware, _ = _machine()
+    plan = make_plan(hardware, load_catalog(), asked=asked)
+    return PlanView(torch=_torch(plan), plan=_steps(plan))
+
+
+def _torch(plan: Plan) -> TorchView:
+    return TorchView(build=plan.torch.build, reason=plan.torch.reason, advice=list(plan.torch.advice))
+
+
+def _accelerators(hardware: Hardware, catalog: Catalog) -> list[str]:
+    """The builds of torch that can be asked for on this system, the newest CUDA first."""
+    found = []
+    for name in ("cpu", "mps", *(index.name for index in catalog.torch_indexes if index.accelerator == "cuda")):
+        try:
+            choose_torch(hardware, catalog, asked=Asked(name))
+        except EnvError:
+            continue  # no such build for this system
+        found.append(name)
+    return found
+
+
+def _history(store: Store) -> list[HistoryView]:
+    """What happened to the environments, the newest first."""
+    rows = [row for row in store.history_rows() if isinstance(row.get("removed") or row.get("id"), str)]
+    return [
+        HistoryView(
+            time=_seconds(row.get("time")),
+            action=str(row.get("action", "")),
+            generation=row.get("removed") or row["id"],
+            before=row["before"] if isinstance(row.get("before"), str) else None,
+        )
+        for row in reversed(rows[-NEWEST_EVENTS:])
+    ]
+
+
+def _seconds(time: object) -> float | None:
+    try:
+        return datetime.fromisoformat(str(time).replace("Z", "+00:00")).timestamp()  # Python 3.10 knows no Z
+    except ValueError:
+        return None
 
 
 def _broken_in_use(operations: Operations, active: str, *, can_go_back: bool) -> Problem | None:
@@ -96,6 +150,7 @@ def _steps(plan: Plan) -> list[PlannedStep]:
 
 
 def _generation(generation: Generation, *, active: bool) -> GenerationView:
+    torch = generation.plan.get("torch") or {}
     return GenerationView(
         id=generation.id,
         created=generation.created_at,
@@ -103,7 +158,27 @@ def _generation(generation: Generation, *, active: bool) -> GenerationView:
         note=generation.note,
         pinned=generation.pinned,
         active=active,
+        damage=generation.damage,
         bytes=generation.bytes,
         packages=generation.packages,
+        overrides=generation.overrides,
         seconds=generation.seconds,
+        python=" · ".join(str(generation.interpreter.get(name, "")) for name in ("version", "reason")).strip(" ·"),
+        torch=" · ".join(str(torch.get(name, "")) for name in ("build", "reason")).strip(" ·"),
+        checks=[_proof(row) for row in generation.checks],
+        proved_by=generation.proved_by,
+        failed_steps=[
+            FailedStep(title=str(row.get("title", "")), reason=str(row.get("reason") or "It failed."))
+            for row in generation.steps
+            if row.get("state") == "failed"
+        ],
+    )
+
+
+def _proof(row: dict[str, Any]) -> CheckView:
+    return CheckView(
+        name=str(row.get("name", "")),
+        ok=bool(row.get("ok")),
+        evidence=str(row.get("evidence", "")),
+        remedy=None if row.get("ok") else row.get("remedy"),
     )

@@ -47,9 +47,10 @@ class Hub:
         """Changes whenever an environment appears, goes, is named or switched, or a run in it ends."""
         store = self.operations.store
         marks: list[object] = [sum(each.ended for each in self.operations.refresh())]
-        for path in (store.envs, store.pointer, *sorted(store.envs.glob("*/label.json"))):
+        told = sorted(store.envs.glob("*/label.json")) + sorted(store.envs.glob("*/damage.json"))
+        for path in (store.envs, store.pointer, store.history, *told):
             try:
-                marks.append(path.stat().st_mtime_ns)
+                marks.append((path, path.stat().st_mtime_ns))
             except FileNotFoundError:
                 marks.append(None)
         return marks

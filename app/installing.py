@@ -18,7 +18,7 @@ from env_manager.progress import StepProgress
 from env_manager.removal import keep_policy, prune
 from env_manager.repair import repair
 from env_manager.torch_index import Asked
-from trainer.operation import Operation, read_record
+from trainer.operation import LOG, Operation, read_record
 
 SECONDS_BETWEEN = 0.2  # a step tells its bytes no more often than this
 
@@ -41,7 +41,14 @@ class Events:
         if (step, state) == (progress.id, progress.state) and now - told < SECONDS_BETWEEN:
             return
         self._last = (now, progress.id, progress.state)
-        self._operation.emit("progress", step=progress.as_json())
+        self._operation.emit("progress", step=progress.as_json(), log=self._log_bytes())
+
+    def _log_bytes(self) -> int | None:
+        """How long the log is by now: where a step begins or ends in it."""
+        try:
+            return (self._operation.folder / LOG).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def log(self, line: str) -> None:
         """One line of the log."""

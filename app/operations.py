@@ -225,15 +225,15 @@ def follow_events(folder: Path) -> Iterator[Event]:
         time.sleep(POLL_SECONDS)
 
 
-def read_log(folder: Path, offset: int, most: int = 200_000) -> tuple[str, int]:
-    """A piece of an operation's log from a byte offset, and where the next piece begins."""
+def read_log(folder: Path, offset: int, most: int = 200_000, *, until: int | None = None) -> tuple[str, int]:
+    """A piece of an operation's log from a byte offset, not beyond `until`, and where the next piece begins."""
     try:
         with (folder / LOG).open("rb") as stream:
             stream.seek(0, os.SEEK_END)
-            size = stream.tell()
+            size = stream.tell() if until is None else min(stream.tell(), max(offset, until))
             start = max(offset, size - most) if offset == 0 else min(offset, size)
             stream.seek(start)
-            data = stream.read(most)
+            data = stream.read(min(most, size - start))
     except FileNotFoundError:
         return "", 0
     return data.decode("utf-8", errors="replace"), start + len(data)

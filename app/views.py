@@ -62,7 +62,10 @@ class Followed:
             case "phase":
                 self._phase = event
             case "progress" if "step" in event:
-                self._steps[event["step"]["id"]] = _step(event["step"])
+                known = self._steps.get(event["step"]["id"])
+                self._steps[event["step"]["id"]] = _step(
+                    event["step"], known.log_from if known else None, event.get("log")
+                )
             case "step":
                 self._newest = event
                 self.losses.append((event["step"], event["loss"]))
@@ -154,13 +157,19 @@ def _adapter(folder: Path, noted: str | None) -> str | None:
     return str(folder / Path(noted).name)
 
 
-def _step(step: dict[str, Any]) -> StepView:
+def _step(step: dict[str, Any], log_from: int | None, log: int | None) -> StepView:
+    began = step["state"] not in ("waiting", "skipped")
     return StepView(
         id=step["id"],
         title=step["title"],
         state=step["state"],
         bytes_done=step["bytes_done"],
         bytes_total=step["bytes_total"],
+        bytes_per_second=step.get("bytes_per_second"),
+        seconds_left=step.get("seconds_left"),
         seconds=step["seconds"],
-        note=step.get("reason") or step.get("probe") or "",
+        probe=step.get("probe") or "",
+        reason=step.get("reason") or "",
+        log_from=log if began and log_from is None else log_from,
+        log_to=log if began and step["state"] != "running" else None,
     )

@@ -61,7 +61,7 @@ def diagnose(
     """
     if checks is None:
         checks = _checks(generation, hardware, more, cancelled, timeout)
-    on_disk = [Finding(**each) for each in files_symptoms(generation, full=full)]
+    on_disk = [Finding(**each) for each in files_symptoms(generation, full=full, cancelled=cancelled)]
     in_words = _from_checks(checks)
     if any(check.name == "numpy" and not check.ok for check in checks):
         # Where numpy itself is broken, those above complain as if it were of another version.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from env_manager import verify
@@ -17,7 +17,9 @@ _REPAIR = "Repair the environment: it is built again from its own lock."
 _NO_STRANGERS = "Repair the environment, and do not install other packages into it."
 
 
-def files_symptoms(generation: Generation, *, full: bool = False) -> list[dict[str, Any]]:
+def files_symptoms(
+    generation: Generation, *, full: bool = False, cancelled: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
     """Findings from files alone, the root cause first; with `full` their content is compared too."""
     if not generation.python.exists():
         return [_interpreter_missing(generation)]
@@ -33,7 +35,7 @@ def files_symptoms(generation: Generation, *, full: bool = False) -> list[dict[s
         *_replaced(generation, lying),
     ]
     explained = {each.pop("package") for each in found}
-    found += _torn(generation, explained, full=full)
+    found += _torn(generation, explained, full=full, cancelled=cancelled)
     return found
 
 
@@ -205,10 +207,14 @@ def _replaced(generation: Generation, lying: list[Distribution]) -> Iterator[dic
             )  # fmt: skip
 
 
-def _torn(generation: Generation, explained: set[str], *, full: bool) -> Iterator[dict[str, Any]]:
+def _torn(
+    generation: Generation, explained: set[str], *, full: bool, cancelled: Callable[[], bool]
+) -> Iterator[dict[str, Any]]:
     """Damaged files, but for those of packages whose whole replacement was told already."""
     record = generation.folder / RECORD_NAME
-    damage = against_own_hashes(generation.env, record)[0] if full else against_own_record(generation.env, record)
+    damage = (
+        against_own_hashes(generation.env, record, cancelled)[0] if full else against_own_record(generation.env, record)
+    )
     owners = verify.owners(generation.env, [each.path for each in damage])
     left = [each for each in damage if _package_of(each, owners) not in explained]
     if explained:

@@ -152,6 +152,27 @@ def superfluous(store: Store, keep: int, in_use: Collection[str] = ()) -> tuple[
     return tuple(each.id for each in good if each.id not in safe and not processes_in(each.folder))
 
 
+def unused_cache_bytes(store: Store) -> int:
+    """The bytes of the package cache that no generation uses."""
+    return freed(inodes(*_unused_archives(store, ())).values())
+
+
+def clear_cache(store: Store) -> int:
+    """Delete what no generation uses from the package cache; returns the bytes that came free."""
+    with store.install_lock():
+        archives = _unused_archives(store, ())
+        told = freed(inodes(*archives).values())
+        for archive in archives:
+            shutil.rmtree(archive, ignore_errors=True)
+        return told
+
+
+def keep_newest(store: Store, keep: int | None, *, in_use: Collection[str] = (), with_cache: bool = False) -> Removal:
+    """Set the policy and delete at once what it does not keep; None keeps everything."""
+    set_keep_policy(store, keep)
+    return Removal((), 0, 0, 0) if keep is None else prune(store, keep, in_use=in_use, with_cache=with_cache)
+
+
 def prune(store: Store, keep: int, *, in_use: Collection[str] = (), with_cache: bool = False) -> Removal:
     """Delete what the policy does not keep; nothing at all where it keeps everything."""
     return remove(store, superfluous(store, keep, in_use), in_use=in_use, with_cache=with_cache)

@@ -1,39 +1,63 @@
-"""The Environment page: install, check, repair, roll back, and look after the generations."""
+"""The Environment page: install, update, check, repair, roll back, and where the gigabytes are."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from app.api.deps import HubDep, OperationsDep
+from app.api.leaving import until_left
 from app.api.schema import (
     CheckedView,
     CheckRequest,
-    DifferenceView,
     EnvironmentView,
     InstallRequest,
-    KeepRequest,
-    LabelRequest,
     OperationView,
-    RemovalRequest,
-    RemovalView,
+    PlanView,
     RepairRequest,
     RollbackRequest,
 )
+from app.api.schema_generations import DiskView, UpdateRequest, UpdateView
 from app.checking import check_environment
+from app.disk import disk_view
+from app.environment import plan_as_asked
+from app.updating import start_update, update_view
 from env_manager import removal
-from env_manager.diff import diff
+from env_manager.torch_index import Asked
 
 router = APIRouter(prefix="/environment")
+
+
+@router.get("/plan")
+def plan(accelerator: str | None = None, gpu: int | None = None) -> PlanView:
+    """What an installation would take with this choice, and why; nothing is changed."""
+    return plan_as_asked(Asked.of(accelerator, gpu))
 
 
 @router.post("/install")
 def install(request: InstallRequest, operations: OperationsDep) -> OperationView:
     """Start an installation in a process of its own."""
-    return operations.start_install(request.overrides, allow_large=request.allow_large).view()
+    started = operations.start_install(
+        request.overrides, allow_large=request.allow_large, accelerator=request.accelerator, gpu=request.gpu
+    )
+    return started.view()
+
+
+@router.post("/update/preview")
+async def preview_update(page: Request, operations: OperationsDep) -> UpdateView:
+    """Which newer versions fit together, and what keeps others back; takes seconds, changes nothing."""
+    return await until_left(page, lambda left: update_view(operations, cancelled=left))
+
+
+@router.post("/update")
+def update(request: UpdateRequest, operations: OperationsDep) -> OperationView:
+    """Start building an environment with the versions that a preview found."""
+    return start_update(operations, request.pinned, request.versions).view()
 
 
 @router.post("/check")
-def check(request: CheckRequest, operations: OperationsDep) -> CheckedView:
-    """Prove an environment again and name what is wrong with it; takes seconds, changes nothing."""
-    return check_environment(operations, request.generation, full=request.full)
+async def check(request: CheckRequest, page: Request, operations: OperationsDep) -> CheckedView:
+    """Prove an environment again and name what is wrong with it; takes seconds, ends early if the page leaves."""
+    return await until_left(
+        page, lambda left: check_environment(operations, request.generation, full=request.full, cancelled=left)
+    )
 
 
 @router.post("/repair")
@@ -49,40 +73,14 @@ def roll_back(request: RollbackRequest, operations: OperationsDep, hub: HubDep) 
     return hub.environment()
 
 
-@router.get("/difference")
-def difference(before: str, after: str, operations: OperationsDep) -> DifferenceView:
-    """What two generations differ in."""
-    store = operations.store
-    return DifferenceView.model_validate(diff(store.get(before), store.get(after)).as_json())
+@router.get("/disk")
+def disk(operations: OperationsDep) -> DiskView:
+    """What each part of the home folder takes on the disk, and what can be freed."""
+    return disk_view(operations)
 
 
-@router.post("/label")
-def label(request: LabelRequest, operations: OperationsDep, hub: HubDep) -> EnvironmentView:
-    """Name, annotate, pin or unpin a generation."""
-    operations.store.label(request.generation, name=request.name, note=request.note, pinned=request.pinned)
-    return hub.environment()
-
-
-@router.post("/removal/preview")
-def preview_removal(request: RemovalRequest, operations: OperationsDep) -> RemovalView:
-    """What deleting these generations would free; refused where they cannot be deleted."""
-    store, in_use = operations.store, operations.generations_in_use()
-    for each in request.generations:
-        removal.require_removable(store, store.get(each), in_use)
-    return RemovalView.model_validate(removal.preview(store, request.generations).as_json())
-
-
-@router.post("/removal")
-def remove(request: RemovalRequest, operations: OperationsDep) -> RemovalView:
-    """Delete generations; never the active one, a pinned one or one that a run uses."""
-    done = removal.remove(
-        operations.store, request.generations, in_use=operations.generations_in_use(), with_cache=request.with_cache
-    )
-    return RemovalView.model_validate(done.as_json())
-
-
-@router.post("/keep")
-def keep(request: KeepRequest, operations: OperationsDep, hub: HubDep) -> EnvironmentView:
-    """Set how many of the newest generations stay after an installation."""
-    removal.set_keep_policy(operations.store, request.keep)
-    return hub.environment()
+@router.post("/cache/clear")
+def clear_cache(operations: OperationsDep) -> DiskView:
+    """Delete what no environment uses from the package cache."""
+    removal.clear_cache(operations.store)
+    return disk_view(operations)

@@ -37,9 +37,9 @@ def operation(identity: str, operations: OperationsDep) -> OperationView:
 
 
 @router.get("/operations/{identity}/log")
-def log(identity: str, operations: OperationsDep, offset: int = 0) -> LogPage:
-    """A piece of the raw log from a byte offset; at 0, the newest part of a long one."""
-    text, next_offset = read_log(operations.get(identity).folder, max(0, offset))
+def log(identity: str, operations: OperationsDep, offset: int = 0, until: int | None = None) -> LogPage:
+    """A piece of the raw log from a byte offset up to another; at 0, the newest part of a long one."""
+    text, next_offset = read_log(operations.get(identity).folder, max(0, offset), until=until)
     return LogPage(text=text, next_offset=next_offset)
 
 

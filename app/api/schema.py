@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.schema_generations import CheckView, GenerationView, HistoryView
 from trainer.operation import State
 from trainer.spec import RunSpec
 
@@ -61,72 +62,53 @@ class PlannedStep(BaseModel):
     optional: bool
 
 
-class GenerationView(BaseModel):
-    """A finished environment; `bytes` are those of its files, shared ones included."""
+class PlanView(BaseModel):
+    """What an installation would take here if the user decided so."""
 
-    id: str
-    created: float
-    name: str
-    note: str
-    pinned: bool
-    active: bool
-    bytes: int
-    packages: dict[str, str]
-    seconds: float
+    torch: TorchView
+    plan: list[PlannedStep]
 
 
 class EnvironmentView(BaseModel):
-    """The whole Environment page but its running install."""
+    """The whole Environment page but its running install.
+
+    `accelerators` are the builds of torch that can be asked for on this system. `previous` is where
+    a rollback leads; `passed_over` are newer than that, and known to be damaged.
+    """
 
     hardware: HardwareView
     torch: TorchView
     plan: list[PlannedStep]
+    accelerators: list[str]
     active: str | None
     previous: str | None
+    passed_over: list[str]
     generations: list[GenerationView]
+    history: list[HistoryView]
     keep: int | None
     problem: Problem | None
 
 
-class ChangeView(BaseModel):
-    name: str
-    before: str
-    after: str
-
-
-class DifferenceView(BaseModel):
-    """What leads from one generation to another; the bytes are those on the disk that only one of them uses."""
-
-    before: str
-    after: str
-    added: dict[str, str]
-    removed: dict[str, str]
-    changed: list[ChangeView]
-    python: ChangeView | None
-    only_before_bytes: int
-    only_after_bytes: int
-    shared_bytes: int
-
-
-class RemovalView(BaseModel):
-    """What deleting frees: by itself, not (used elsewhere), and in the cache if that is cleared too."""
-
-    generations: list[str]
-    freed_bytes: int
-    kept_bytes: int
-    cache_bytes: int
-
-
 class StepView(BaseModel):
-    """One installation step, live. `bytes_total` is None until the index has told it."""
+    """One installation step, live.
+
+    `bytes_total` is None until the index has told it; rate and time left are None while nothing is
+    coming. `probe` is what proved it, `reason` why it failed or was left out. Its part of the
+    operation's log begins at byte `log_from` and ends at `log_to`, None while it runs.
+    """
 
     id: str
     title: str
     state: Literal["waiting", "running", "done", "failed", "skipped"]
     bytes_done: int
     bytes_total: int | None
+    bytes_per_second: int | None
+    seconds_left: float | None
     seconds: float
-    note: str
+    probe: str
+    reason: str
+    log_from: int | None
+    log_to: int | None
 
 
 class InstallView(BaseModel):
@@ -252,38 +234,22 @@ class StreamLine(BaseModel):
 
 
 class InstallRequest(BaseModel):
-    """Overrides are exact versions by package name; `allow_large` accepts a multi-gigabyte CUDA build on a CPU machine."""
+    """What the user decides in place of the machine and the catalog.
+
+    Overrides are exact versions by package name; `allow_large` accepts a multi-gigabyte CUDA build
+    on a CPU machine; `accelerator` is one of the offered builds, `gpu` the NVIDIA GPU that decides.
+    """
 
     overrides: dict[str, str] = {}
     allow_large: bool = False
+    accelerator: str | None = None
+    gpu: Annotated[int, Field(ge=0)] | None = None
 
 
 class RollbackRequest(BaseModel):
     """The generation to return to; None means the one before the active one."""
 
     generation: str | None = None
-
-
-class LabelRequest(BaseModel):
-    """A new name, note or pin of a generation; what is None stays."""
-
-    generation: str
-    name: str | None = None
-    note: str | None = None
-    pinned: bool | None = None
-
-
-class RemovalRequest(BaseModel):
-    """Generations to delete; `with_cache` also clears the package cache of what no other uses."""
-
-    generations: list[str]
-    with_cache: bool = False
-
-
-class KeepRequest(BaseModel):
-    """How many of the newest generations stay after an installation; None keeps all."""
-
-    keep: Annotated[int, Field(ge=1)] | None
 
 
 class CheckRequest(BaseModel):
@@ -298,15 +264,6 @@ class RepairRequest(BaseModel):
 
     generation: str | None = None
     whole: bool = False
-
-
-class CheckView(BaseModel):
-    """One thing that was looked at; `remedy` is None where it holds."""
-
-    name: str
-    ok: bool
-    evidence: str
-    remedy: str | None
 
 
 class FindingView(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.environment import environment_view
 from app.operations import Operations
 from app.paths import open_home
 from app.server import TOKEN_HEADER, bind, server_for
+from env_manager.damage import note_damage
 from env_manager.generations import MANIFEST, Generation, Store
 from env_manager.removal import keep_policy
 from env_manager.verify import RECORD_NAME, take_record
@@ -118,6 +121,118 @@ def test_the_page_sets_how_many_are_kept(page: httpx.Client, store: Store) -> No
     assert keep_policy(store) == 2
     assert page.post("/keep", json={"keep": 0}).status_code == 422
     assert page.post("/keep", json={"keep": None}).json()["keep"] is None
+
+
+def test_what_keeping_fewer_would_delete_is_told_first_and_then_done(page: httpx.Client, store: Store) -> None:
+    told = page.post("/keep/preview", json={"keep": 1}).json()
+    assert told["generations"] == ["g1"] and told["freed_bytes"] >= 100_000
+    assert len(store.list()) == 3 and keep_policy(store) is None
+    left = page.post("/keep", json={"keep": 1}).json()
+    assert [each["id"] for each in left["generations"]] == ["g2", "g3"]
+    assert page.post("/keep/preview", json={"keep": None}).json()["generations"] == []
+
+
+def test_the_page_is_told_what_happened_and_where_a_rollback_leads(page: httpx.Client, store: Store) -> None:
+    note_damage(store.get("g2").folder, "alpha.so has 3 bytes instead of 9.")
+    told = page.post("/rollback", json={"generation": None}).json()
+    assert (told["active"], told["previous"]) == ("g1", None)
+    assert [(row["action"], row["generation"], row["before"]) for row in told["history"]][:2] == [
+        ("rollback", "g1", "g3"),
+        ("install", "g3", "g2"),
+    ]
+    assert told["history"][0]["time"] >= told["history"][1]["time"] > 1.7e9
+    told = page.post("/rollback", json={"generation": "g3"}).json()
+    damaged = next(each for each in told["generations"] if each["id"] == "g2")
+    assert (damaged["damage"], told["previous"]) == ("alpha.so has 3 bytes instead of 9.", "g1")
+    assert page.post("/removal", json={"generations": ["g2"]}).status_code == 200
+    assert told_by(store)[0] == ("delete", "g2")
+
+
+def test_a_generation_tells_what_proved_it_and_what_failed(page: httpx.Client, store: Store) -> None:
+    manifest = store.get("g3").folder / MANIFEST
+    record = json.loads(manifest.read_text())
+    record["checks"] = [{"name": "torch", "ok": True, "evidence": "torch multiplies on cpu", "seconds": 0.7}]
+    record["steps"] = [{"id": "x", "title": "Extras", "state": "failed", "reason": "It has no wheel."}]
+    record["interpreter"] = {"version": "3.11", "reason": "It is on this machine.", "path": "/p"}
+    manifest.write_text(json.dumps(record))
+    shown = page.post("/label", json={"generation": "g3", "name": "n"}).json()["generations"][-1]
+    assert shown["checks"] == [{"name": "torch", "ok": True, "evidence": "torch multiplies on cpu", "remedy": None}]
+    assert shown["failed_steps"] == [{"title": "Extras", "reason": "It has no wheel."}]
+    assert shown["python"] == "3.11 · It is on this machine."
+
+
+def test_the_page_downloads_what_the_command_exports(page: httpx.Client, store: Store) -> None:
+    generation = store.get("g1")
+    lock = "alpha==1.0 --hash=sha256:" + "0" * 64 + "\n"
+    (generation.folder / "requirements.lock").write_text(lock)
+    record = json.loads((generation.folder / MANIFEST).read_text())
+    record["lock_sha256"] = hashlib.sha256(lock.encode()).hexdigest()
+    (generation.folder / MANIFEST).write_text(json.dumps(record))
+    exported = page.get("/export", params={"generation": "g1"}).json()
+    assert exported["file_name"] == "generation.fettle.json"
+    assert exported["text"] == fettle("env", "export", "g1").stdout
+    assert page.get("/export", params={"generation": "g1", "format": "exe"}).status_code == 422
+    assert page.get("/export", params={"generation": "../g1"}).status_code == 404
+
+
+def test_the_disk_is_told_by_part_with_what_can_go(page: httpx.Client, store: Store) -> None:
+    """Of three environments the active and the pinned stay; a wheel in the cache that nobody links to can go too."""
+    store.label("g1", pinned=True)
+    lost = store.cache / "archive-v0" / "lost"
+    lost.mkdir(parents=True)
+    (lost / "wheel.bin").write_bytes(os.urandom(50_000))
+    told = page.get("/disk").json()
+    parts = {part["name"]: part for part in told["parts"]}
+    assert parts["envs"]["bytes"] >= 300_000 and told["free_bytes"] > 0
+    assert 100_000 <= parts["envs"]["freeable_bytes"] < 200_000
+    assert 50_000 <= parts["cache"]["freeable_bytes"] == parts["cache"]["bytes"] - room(store.cache, store.cache.parent)
+    cleared = page.post("/cache/clear", json={}).json()
+    assert next(part for part in cleared["parts"] if part["name"] == "cache")["freeable_bytes"] == 0
+    assert not lost.exists() and len(store.list()) == 3
+
+
+def test_a_plan_can_be_asked_for_before_anything_is_installed(page: httpx.Client) -> None:
+    told = page.get("/plan", params={"accelerator": "cpu"}).json()
+    assert (told["torch"]["build"], told["torch"]["reason"]) == ("cpu", "You chose cpu.")
+    assert any("torch" in requirement for step in told["plan"] for requirement in step["packages"])
+    refused = page.get("/plan", params={"accelerator": "cu1"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "accelerator-unknown")
+    assert page.get("/plan", params={"gpu": 7}).json()["code"] == "gpu-unknown"
+
+
+def test_a_check_ends_when_the_page_leaves(page: httpx.Client, store: Store, tmp_path: Path) -> None:
+    """The interpreter hangs in its first probe; nobody waits for it any more, so it is ended."""
+    generation = store.get("g3")
+    generation.python.unlink()
+    generation.python.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    generation.python.chmod(0o755)
+    take_record(generation.env, generation.folder / RECORD_NAME)
+    record = json.loads((generation.folder / MANIFEST).read_text()) | {"probes": ["numpy"]}
+    (generation.folder / MANIFEST).write_text(json.dumps(record))
+    with pytest.raises(httpx.ReadTimeout):
+        page.post("/check", json={"full": False}, timeout=3)
+    hung = int((tmp_path / "pid").read_text())
+    while alive(hung):
+        time.sleep(0.05)
+    assert store.get("g3").damage == ""
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def room(*folders: Path) -> int:
+    """What empty folders take on the disk by themselves."""
+    return sum(folder.stat().st_blocks * 512 for folder in (*folders, folders[0] / "archive-v0"))
+
+
+def told_by(store: Store) -> list[tuple[str, str]]:
+    view = environment_view(Operations(open_home()))
+    return [(row.action, row.generation) for row in view.history]
 
 
 def test_the_commands_do_the_same(store: Store) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from app.installing import Events
+from app.operations import read_log
 from app.views import Followed
-from trainer.operation import Operation, create
+from env_manager.progress import StepProgress
+from trainer.operation import LOG, Operation, create
 from trainer.spec import RunSpec
 
 
@@ -55,3 +59,29 @@ def test_a_failure_keeps_its_own_words_and_names_the_click_that_mends_it(folder:
     problem = Followed(folder).view().problem
     assert problem and (problem.code, problem.message, problem.remedy) == ("environment-broken", "m", "r")
     assert problem.action == "rollback"
+
+
+def test_a_step_tells_its_rate_its_time_left_its_proof_and_its_part_of_the_log(tmp_path: Path) -> None:
+    create(tmp_path / "install-1", {"id": "install-1", "kind": "install", "title": "t"})
+    steps = [StepProgress(name, name, "waiting", bytes_total=100) for name in ("one", "two")]
+    log = tmp_path / "install-1" / LOG
+    with Operation(tmp_path / "install-1") as operation:
+        events = Events(operation)
+        for step in steps:
+            events.step(step)
+        log.write_text("before\n")
+        events.step(replace(steps[0], state="running", bytes_done=40, bytes_per_second=20, seconds_left=3.0))
+        running = Followed(operation.folder).view().install
+        log.write_text("before\nof one\n")
+        events.step(replace(steps[0], state="done", bytes_done=100, probe="one works"))
+        events.step(replace(steps[1], state="failed", reason="two has no wheel"))
+    done = Followed(operation.folder).view().install
+    assert running and done
+    first, second = running.steps
+    assert (first.bytes_done, first.bytes_total, first.bytes_per_second, first.seconds_left) == (40, 100, 20, 3.0)
+    assert (second.state, second.log_from) == ("waiting", None)
+    first, second = done.steps
+    assert (first.probe, first.bytes_per_second, first.seconds_left) == ("one works", None, None)
+    assert (second.state, second.reason) == ("failed", "two has no wheel")
+    assert first.log_from is not None
+    assert read_log(operation.folder, first.log_from, until=first.log_to) == ("of one\n", first.log_to)

@@ -8,9 +8,12 @@ export const environment: Environment = {
   },
   torch: { build: 'cpu', reason: 'No GPU was found.', advice: [] },
   plan: [],
+  accelerators: ['cpu'],
   active: null,
   previous: null,
+  passed_over: [],
   generations: [],
+  history: [],
   keep: null,
   problem: null,
 }

@@ -1,19 +1,30 @@
 // The clicks that several places share, and the one place where their failure is shown.
 import { asProblem, post } from './api'
 import { checkup } from './checkup.svelte'
+import { choice } from './choice.svelte'
 import { link } from './router.svelte'
 import { store } from './store.svelte'
-import type { Environment, Operation, Problem } from './types'
+import type { Environment, Operation, Problem, Update } from './types'
 
 class Actions {
   /** The newest action that failed before it became an operation; the banner at the top shows it. */
   failure = $state.raw<Problem | null>(null)
   busy = $state<string | null>(null)
 
-  install(allow_large = false): Promise<void> {
+  /** Installs what was chosen; `large` accepts a build of several gigabytes for this once. */
+  install(large = false): Promise<void> {
     return this.#attempt('install', async () => {
       location.hash = link('environment')
-      store.adopt(await post<Operation>('/api/environment/install', { overrides: {}, allow_large }))
+      store.adopt(await post<Operation>('/api/environment/install', choice.request(large)))
+      checkup.forget()
+    })
+  }
+
+  /** Builds an environment with the newer versions that a look for them found. */
+  update(found: Update): Promise<void> {
+    return this.#attempt('update', async () => {
+      const { pinned, versions } = found
+      store.adopt(await post<Operation>('/api/environment/update', { pinned, versions }))
       checkup.forget()
     })
   }

@@ -66,8 +66,8 @@ export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await send(path, undefined, signal)).json() as Promise<T>
 }
 
-export async function post<T>(path: string, body: unknown = {}): Promise<T> {
-  return (await send(path, body)).json() as Promise<T>
+export async function post<T>(path: string, body: unknown = {}, signal?: AbortSignal): Promise<T> {
+  return (await send(path, body, signal)).json() as Promise<T>
 }
 
 /** The objects of a streamed answer, one a line, as they arrive. */
