@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/environments.py [--folder PATH]
 
-Installs the real stack of this machine twice, in a folder of its own that is removed afterwards: from empty caches,
-then from the full cache, each beside `uv pip install` with the very same lock. Then a second generation, switches,
-rollbacks, verification, cancellations, and a large download that is interrupted at 90 %. Run it with nothing else
-going on. Exit status 1 when a bound is missed.
+Installs the real stack of this machine in a folder of its own that is removed afterwards: from empty caches, then
+again from the full cache, in turns with `uv pip install` of the very same lock and beside the pip commands of the
+guides. Then switches, rollbacks, verification, generations that differ a little, cancellations, and a large download
+that is interrupted at 90 %. Run it with nothing else going on. Exit status 1 when a bound is missed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "env_manager")]
 
 from large_index import LargeIndex, sha256  # noqa: E402 - the index of the tests, found by the line above
+from pip_in_order import pip_in_order  # noqa: E402 - beside this file
 from small_index import build_wheel  # noqa: E402
 
 from env_manager import verify  # noqa: E402
 from env_manager.download import Transfers, WheelFile  # noqa: E402
 from env_manager.errors import InstallStopped  # noqa: E402
+from env_manager.file_record import against_own_hashes  # noqa: E402
 from env_manager.generations import Generation, Store  # noqa: E402
 from env_manager.install import install  # noqa: E402
 from env_manager.progress import StepProgress  # noqa: E402
@@ -44,10 +46,16 @@ SECOND_SHARE = 0.015  # of the stack's bytes, bytecode counted
 SWITCH_P99 = 0.050
 ROLLBACK = 1.0  # the slowest, sizes verified
 VERIFY_PER_6_GB = 1.0
+FULL_PER_6_GB = 15.0
+ESTIMATE_ERROR = 0.05
+FIVE_TO_ONE = 1.25
 CANCEL = 1.0
 UPDATE_GAP = 0.5  # the longest silence of a running step
 FETCHED_AGAIN = 0.01  # of a wheel that was interrupted at 90 %
 SWITCHES = 500
+PAIRS = 5
+# Small packages that the stack pulls in, each a release or more back.
+SMALL = (("tqdm", "4.67.1"), ("requests", "2.32.5"), ("idna", "3.11"), ("packaging", "26.0"))
 LARGE_BYTES = 200_000_000
 
 
@@ -58,9 +66,12 @@ class Watcher:
     marks: list[tuple[str, float]] = field(default_factory=list)
     steps: dict[str, StepProgress] = field(default_factory=dict)
     longest_gap: float = 0.0
+    peak: Peak | None = None  # of the disk from the moment that its space was checked
     _told: tuple[str, float] | None = None
 
     def phase(self, name: str, text: str) -> None:
+        if name == "install" and self.peak:
+            self.peak.start()
         self.marks.append((name, time.monotonic()))
 
     def step(self, progress: StepProgress) -> None:
@@ -78,6 +89,31 @@ class Watcher:
         """What each phase took."""
         ends = [began for _, began in self.marks[1:]] + [time.monotonic()]
         return {name: end - began for (name, began), end in zip(self.marks, ends, strict=True)}
+
+
+class Peak:
+    """The most that a volume gained while it was looked at, in bytes; what else writes there counts too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.over, self.most = folder, threading.Event(), 0
+        self.looker = threading.Thread(target=self._look)
+
+    def start(self) -> None:
+        self.before = used_bytes(self.folder)
+        self.looker.start()
+
+    def end(self) -> int:
+        self.over.set()
+        self.looker.join()
+        return self.most
+
+    def _look(self) -> None:
+        while True:
+            over = self.over.wait(0.1)
+            found = os.statvfs(self.folder)
+            self.most = max(self.most, (found.f_blocks - found.f_bfree) * found.f_frsize - self.before)
+            if over:
+                return
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -107,13 +143,32 @@ def used_bytes(folder: Path) -> int:
     return (found.f_blocks - found.f_bfree) * found.f_frsize
 
 
-def install_once(store: Store, name: str) -> tuple[Generation, float, Watcher, dict[str, float]]:
-    watcher = Watcher()
+@dataclass(frozen=True)
+class Built:
+    """One installation as it was measured."""
+
+    generation: Generation
+    seconds: float
+    watcher: Watcher
+    phases: dict[str, float]
+
+    @property
+    def estimate_error(self) -> float:
+        """By how many percent the estimate missed the most that the disk gained from the moment it was made."""
+        peak = self.watcher.peak.most if self.watcher.peak else 0
+        return 100 * (self.generation.bytes_estimated / peak - 1)
+
+
+def install_once(store: Store, name: str) -> Built:
+    """Install, timed, with the disk watched."""
+    watcher = Watcher(peak=Peak(store.root.parent))
     began = time.monotonic()
     generation = install(store, report=watcher, cancelled=lambda: False, name=name)
-    phases = watcher.seconds()
-    print(f"  {name}: {time.monotonic() - began:.1f} s", flush=True)
-    return generation, time.monotonic() - began, watcher, phases
+    seconds, phases = time.monotonic() - began, watcher.seconds()
+    if watcher.peak:
+        watcher.peak.end()
+    print(f"  {name}: {seconds:.1f} s", flush=True)
+    return Built(generation, seconds, watcher, phases)
 
 
 def uv_alone(folder: Path, name: str, generation: Generation) -> float:
@@ -258,36 +313,56 @@ class Table:
 
 
 def installations(table: Table, folder: Path, store: Store) -> tuple[Generation, Generation]:
-    """A cold and a second installation beside uv, with seconds, bytes and the pace of reports."""
+    """Cold and second installations beside uv and pip, with seconds, bytes and the pace of reports."""
     print("Installing the real stack (minutes) …", flush=True)
-    first, cold, watcher, cold_phases = install_once(store, "fettle, cold")
-    uv_cold = uv_alone(folder, "uv-cold", first)
+    first = install_once(store, "fettle, cold")
+    uv_cold = uv_alone(folder, "uv-cold", first.generation)
     alone, before = disk_bytes(folder / "uv-cold", folder / "uv-cache"), disk_bytes(store.root)
-    used = used_bytes(folder)
-    second, warm, again, warm_phases = install_once(store, "fettle, again")
-    used, grown = used_bytes(folder) - used, disk_bytes(store.root) - before
-    uv_warm = uv_alone(folder, "uv-warm", second)
+    second = install_once(store, "fettle, again")
+    grown = disk_bytes(store.root) - before
+    pairs = [
+        (uv_alone(folder, f"uv-again-{n}", first.generation), install_once(store, f"again-{n}")) for n in range(PAIRS)
+    ]
+    by_pip = [pip_in_order(folder, name, first.generation) for name in ("pip-cold", "pip-again")]
+    middle = sorted((each for _, each in pairs), key=lambda each: each.seconds)[PAIRS // 2]
 
     table.head("seconds", "cold", "again")
-    table.row("uv alone, same lock", uv_cold, uv_warm)
-    table.row("fettle, everything", cold, warm)
-    for name in dict.fromkeys([*cold_phases, *warm_phases]):
-        table.row(f"  {name}", cold_phases.get(name, 0), warm_phases.get(name, 0))
-        for id, step in watcher.steps.items() if name == "install" else ():
-            table.row(f"    {id}", step.seconds, again.steps[id].seconds)
+    table.row("pip, the guides' commands in order", *(each.seconds for each in by_pip))
+    print(f"  which then: {by_pip[-1].outcome}")
+    table.row("uv alone, same lock", uv_cold, statistics.median(uv for uv, _ in pairs), digits=2)
+    table.row("fettle, everything", first.seconds, middle.seconds, digits=2)
+    for name in first.phases:
+        table.row(f"  {name}", first.phases[name], middle.phases.get(name, 0), digits=2)
+        for id, step in first.watcher.steps.items() if name == "install" else ():
+            table.row(f"    {id}", step.seconds, middle.watcher.steps[id].seconds, digits=2)
     table.head("MB", "cold", "again")
-    fetched = [sum(step.bytes_total or 0 for step in each.steps.values()) for each in (watcher, again)]
+    both = (first, second)
+    fetched = [sum(step.bytes_total or 0 for step in each.watcher.steps.values()) for each in both]
     table.row("over the network", *(each / 1e6 for each in fetched))
+    table.row("estimated to go on the disk", *(each.generation.bytes_estimated / 1e6 for each in both))
+    table.row("most that went (statvfs)", *(each.watcher.peak.most / 1e6 for each in both))  # type: ignore[union-attr]
     table.head("MB on the disk, files with several names once")
     table.row("uv alone: environment and cache", alone / 1e6)
     table.row("fettle: one generation, cache, large wheels", before / 1e6)
     table.row("fettle: what a second identical one adds", grown / 1e6)
-    table.row("  by statvfs, other writers counted", used / 1e6)
-    gap = max(watcher.longest_gap, again.longest_gap)
-    table.bound("again, over uv's own time", warm - uv_warm, SECOND_OVER_UV)
-    table.bound("what the second adds", 100 * grown / disk_bytes(first.folder), 100 * SECOND_SHARE, "% of the first")
-    table.bound("longest silence of a running step", gap, UPDATE_GAP)
-    return first, second
+    over = statistics.median(each.seconds - uv for uv, each in pairs)
+    table.bound(f"again, over uv's own time, median of {PAIRS} pairs", over, SECOND_OVER_UV)
+    share = 100 * grown / disk_bytes(first.generation.folder)
+    table.bound("what the second adds", share, 100 * SECOND_SHARE, "% of the first")
+    for each, when in zip(both, ("cold", "again"), strict=True):
+        table.bound(f"error of the estimate, {when}", abs(each.estimate_error), 100 * ESTIMATE_ERROR, "%")
+    table.bound("longest silence of a running step", max(each.watcher.longest_gap for each in both), UPDATE_GAP)
+    return first.generation, second.generation
+
+
+def small_differences(table: Table, store: Store, first: Generation) -> None:
+    """Four more generations, each with one small package of another version."""
+    one = disk_bytes(store.cache, store.root / "wheels", first.folder)
+    others = [install(store, report=Watcher(), cancelled=lambda: False, overrides=dict([each])) for each in SMALL]
+    five = disk_bytes(store.cache, store.root / "wheels", first.folder, *(each.folder for each in others))
+    table.head("MB on the disk, cache counted", "one", "five")
+    table.row("generations that differ in a small package", one / 1e6, five / 1e6)
+    table.bound("five that differ in small packages", five / one, FIVE_TO_ONE, "times one")
 
 
 def quick(table: Table, store: Store, first: Generation, second: Generation) -> None:
@@ -296,14 +371,17 @@ def quick(table: Table, store: Store, first: Generation, second: Generation) -> 
     p99 = flips[int(len(flips) * 0.99)]
     backs = [timed(lambda to=each: store.rollback(to)) for each in (first.id, second.id) * 5]  # type: ignore[misc]
     record = second.folder / verify.RECORD_NAME
+    whole = timed(lambda: against_own_hashes(second.env, record))
     checks = [timed(lambda: verify.against_own_record(second.env, record)) for _ in range(5)]
     table.head("seconds", "median", "worst")
     table.row(f"switch, {SWITCHES} times (worst: p99)", statistics.median(flips), p99, digits=4)
     table.row("rollback with sizes verified, 10 times", statistics.median(backs), max(backs), digits=3)
     table.row("sizes of every file, 5 times", statistics.median(checks), max(checks), digits=3)
+    table.row("content of every file, once", whole, whole, digits=3)
     table.bound("switch, p99", p99 * 1000, SWITCH_P99 * 1000, "ms")
     table.bound("rollback, the slowest", max(backs), ROLLBACK)
     table.bound("sizes of every file", min(checks) * 6e9 / second.bytes, VERIFY_PER_6_GB, "s per 6 GB")
+    table.bound("content of every file", whole * 6e9 / second.bytes, FULL_PER_6_GB, "s per 6 GB")
 
 
 def interruptions(table: Table, store: Store, folder: Path) -> None:
@@ -324,6 +402,7 @@ def measure(folder: Path) -> int:
     table, store = Table(), Store(folder / "home")
     first, second = installations(table, folder, store)
     quick(table, store, first, second)
+    small_differences(table, store, first)
     interruptions(table, store, folder)
     return table.end()
 

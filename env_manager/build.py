@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from env_manager import durable, verify
 from env_manager.bytecode import SharedBytecode
+from env_manager.disk import bytes_needed
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
-from env_manager.file_record import RECORD_NAME, take_record
+from env_manager.file_record import RECORD_NAME, altered_since, take_record
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
 from env_manager.interpreter import Interpreter, choose_interpreter, still_best
 from env_manager.labels import Label, checked, write_label
@@ -23,6 +24,7 @@ from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
 from env_manager.resolve import Lock, is_unreachable
 from env_manager.uv import Uv
+from env_manager.wheels import WheelSize
 
 T = TypeVar("T")
 
@@ -118,16 +120,21 @@ class Build:
                 self.uv = online
                 raise error from None
 
-    def require_whole(self) -> None:
-        """Refuse an environment that lacks what its packages name, and let their next copy be a fresh one."""
+    def require_whole(self, lock: Lock) -> None:
+        """Refuse an environment that lacks what its packages name, or shares a file that was altered since it was proved.
+
+        The next copy of those packages will be a fresh one.
+        """
         damage = verify.against_records(self.env)
-        if damage:
-            site = verify.site_packages(self.env).relative_to(self.env).as_posix()
-            owners = verify.owners(self.env, [f"{site}/{each.path}" for each in damage])
-            self.evict(sorted(set(owners.values())))
+        site = verify.site_packages(self.env).relative_to(self.env).as_posix()
+        paths = {f"{site}/{each.path}": str(each) for each in damage}
+        for other, record in self._relatives(lock.sha256):
+            paths |= {path: f"{path} was altered" for path in altered_since(self.env, other, record)}
+        if paths:
+            self.evict(sorted(set(verify.owners(self.env, list(paths)).values())))
             raise EnvError(
                 "environment-torn",
-                f"The new environment is incomplete: {damage[0]} ({len(damage)} files in all).",
+                f"The new environment is not whole: {next(iter(paths.values()))} ({len(paths)} files in all).",
                 "Install again: the packages concerned were taken out of the cache and will be fetched anew.",
             )
 
@@ -184,6 +191,11 @@ class Build:
     def shared_bytecode(self, lock: Lock) -> SharedBytecode:
         """Bytecode of older generations, to be shared where the sources are the same files."""
         return SharedBytecode(self.env, [env for env, _ in self._relatives(lock.sha256)])
+
+    def bytes_needed(self, lock: Lock, sizes: Mapping[str, WheelSize]) -> int:
+        """Bytes that installing this lock will take on the disk."""
+        compiled = {name: version for each in self.store.list()[-3:] for name, version in each.packages.items()}
+        return bytes_needed(self.store.envs, self.uv.cache, lock, sizes, compiled)
 
     def _relatives(self, lock_sha256: str) -> list[tuple[Path, Path]]:
         """The generations most likely to share files with this one, each with its record, the likeliest first."""

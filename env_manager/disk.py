@@ -10,33 +10,48 @@ from pathlib import Path
 
 from env_manager.errors import EnvError
 from env_manager.resolve import Lock
-from env_manager.wheels import WheelSize
+from env_manager.wheels import BLOCK_BYTES, UNKNOWN, WheelSize, on_disk
 
-# Bytecode that the probes write, and room for the system to breathe.
-_RESERVE_BYTES = 256 * 1024**2
-
-
-def bytes_needed(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize]) -> int:
-    """Bytes the installation will take: what is not cached yet, twice if cache and environments lie apart."""
-    here = {(wheel.name, wheel.version) for wheel in downloaded(cache) | _entries(cache, ".rev")}
-    new = everything = 0
-    for package in lock.packages:
-        size = sizes.get(package.name, WheelSize(None, None)).unpacked or 0
-        everything += size
-        if (package.name, package.version) not in here:
-            new += size
-    # On one volume the environment's files are links to the cache's, on two they are copies.
-    return (new if _one_volume(envs, cache) else new + everything) + _RESERVE_BYTES
+# What is compiled while a stack is proved, measured on the CPU stack: bytes for each byte of source, and in how many
+# of the folders with sources.
+_BYTECODE_SHARE = 0.5
+_COMPILED_FOLDERS = 0.3
+# An empty environment, its records, wide folders; uv's copies of index pages; room for the system to breathe.
+_ENVIRONMENT_BYTES = 1_000_000
+_INDEX_BYTES = 8_000_000
+_MARGIN_BYTES = 64 * 1024**2
+# Small files of a package that every environment has for itself.
+_OWN_FILES = 3
 
 
-def require_space(envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize], kept_wheels: int = 0) -> None:
-    """Raise `disk-full` before anything is written if the installation cannot fit.
+def bytes_needed(
+    envs: Path, cache: Path, lock: Lock, sizes: Mapping[str, WheelSize], compiled: Mapping[str, str] | None = None
+) -> int:
+    """Bytes that an installation will take on the disk of `envs`.
 
-    `kept_wheels` is what large wheels will take as they come, beside what they unpack to.
+    What the cache has is linked, or copied where it lies on another disk. `compiled` names the
+    versions whose bytecode an older environment can share.
     """
-    needed = bytes_needed(envs, cache, lock, sizes) + kept_wheels
+    here = {(wheel.name, wheel.version) for wheel in downloaded(cache) | _entries(cache, ".rev")}
+    together = _one_volume(envs, cache)
+    needed = _ENVIRONMENT_BYTES
+    for package in lock.packages:
+        size = sizes.get(package.name, UNKNOWN)
+        folders = size.folders + int(size.source_folders * _COMPILED_FOLDERS)
+        needed += (folders + _OWN_FILES) * BLOCK_BYTES + on_disk(size.listed)
+        if not together:
+            needed += size.blocks
+        elif (package.name, package.version) not in here:
+            needed += size.blocks + size.folders * BLOCK_BYTES
+        if (compiled or {}).get(package.name) != package.version:
+            needed += int(size.sources * _BYTECODE_SHARE)
+    return needed if here else needed + _INDEX_BYTES
+
+
+def require_space(envs: Path, needed: int) -> None:
+    """Raise `disk-full` before anything is written if that many bytes and some to breathe are not free."""
     free = shutil.disk_usage(envs).free
-    if free < needed:
+    if free < needed + _MARGIN_BYTES:
         raise EnvError(
             "disk-full",
             f"The installation needs {needed / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free in {envs}.",

@@ -90,6 +90,17 @@ def _recorded_hashes(files: Iterable[tuple[str, int, FileId]], other: Path, reco
     return found
 
 
+def altered_since(env: Path, other: Path, record: Path) -> list[str]:
+    """Files of an environment that another one shares and that were written after that one was recorded."""
+    try:
+        recorded = record.stat().st_mtime_ns
+    except OSError:
+        return []
+    start, there = os.fspath(env) + os.sep, os.fspath(other) + os.sep
+    later = (path for path, _, _ in _files(env, "") if os.stat(start + path).st_mtime_ns > recorded)
+    return [path for path in later if _id_of(there + path) == _id_of(start + path)]
+
+
 def _id_of(path: str) -> FileId | None:
     try:
         status = os.stat(path)

@@ -48,6 +48,8 @@ class Generation:
     proof: str = ""
     proved_by: str | None = None
     bytes: int = 0
+    # What it was reckoned to take on the disk before it was built.
+    bytes_estimated: int = 0
     seconds: float = 0.0
 
     @property
@@ -89,6 +91,7 @@ class Generation:
             "proof": self.proof,
             "proved_by": self.proved_by,
             "bytes": self.bytes,
+            "bytes_estimated": self.bytes_estimated,
             "seconds": self.seconds,
         }
 

@@ -14,7 +14,7 @@ from env_manager.build import Build, building, proving
 from env_manager.build_steps import StepRunner
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
-from env_manager.errors import UvFailed
+from env_manager.errors import EnvError, UvFailed
 from env_manager.exchange import Recipe
 from env_manager.generations import Generation, Store
 from env_manager.hardware import Hardware, detect
@@ -56,25 +56,30 @@ def install(
         catalog = catalog or load_catalog()
         request = Request(overrides or {}, allow_large, name, asked, recipe, preferred or {})
         with building(store, report, cancelled) as build:
-            generation = _build_or_outdated(build, hardware, catalog, request)
-        if generation is None:
+            made = _build_or_again(build, hardware, catalog, request)
+        if isinstance(made, Request):
             with building(store, report, cancelled) as build:
-                generation = _build(build, hardware, catalog, replace(request, anew=True))
+                made = _build(build, hardware, catalog, made)
         report.phase("activate", "Making it the active environment")
-        store.point_to(generation.id, "install")
+        store.point_to(made.id, "install")
         collect_wheels(store.root / WHEELS, store.envs)
-        return generation
+        return made
 
 
-def _build_or_outdated(build: Build, hardware: Hardware, catalog: Catalog, request: Request) -> Generation | None:
-    """Build; None where an earlier generation's lock was taken and its files can no longer be had."""
+def _build_or_again(build: Build, hardware: Hardware, catalog: Catalog, request: Request) -> Generation | Request:
+    """Build; or what to build instead, where the cache or an earlier lock let the first attempt down."""
     try:
         return _build(build, hardware, catalog, request)
     except UvFailed as error:
         if build.lock_taken_from is None or not (is_impossible(error) or error.code == "hash-mismatch"):
             raise
         build.uv.log(f"{error.message} The lock of {build.lock_taken_from} is out of date: finding versions anew.")
-        return None
+        return replace(request, anew=True)
+    except EnvError as error:
+        if error.code != "environment-torn":
+            raise
+        build.uv.log(f"{error.message} Fetching those packages again.")
+        return request
 
 
 def _build(build: Build, hardware: Hardware, catalog: Catalog, request: Request) -> Generation:
@@ -85,7 +90,8 @@ def _build(build: Build, hardware: Hardware, catalog: Catalog, request: Request)
     plan, lock = locked.plan, locked.lock
     sizes, large = build.or_from_cache(lambda: measure(build, plan, catalog))
     build.phase("disk", "Checking the free space")
-    require_space(build.store.envs, build.uv.cache, lock, sizes, large.room_needed(lock.packages))
+    estimate = build.bytes_needed(lock, sizes) + large.room_needed(lock.packages)
+    require_space(build.store.envs, estimate)
 
     probes = proving(plan, lock)
     proof = find_proof(build.store, lock.sha256, hardware.as_json(), interpreter.path, probes, plan.torch.devices)
@@ -107,7 +113,7 @@ def _build(build: Build, hardware: Hardware, catalog: Catalog, request: Request)
     rows = steps.run_all(split_by_step(plan, lock))
 
     build.phase("verify", "Checking every installed file")
-    build.require_whole()
+    build.require_whole(lock)
     build.phase("prove", "Proving the finished environment")
     checks = proof.checks or tuple(build.prove(plan, lock))
 
@@ -124,6 +130,7 @@ def _build(build: Build, hardware: Hardware, catalog: Catalog, request: Request)
         steps=tuple(rows),
         checks=tuple(check.as_json() for check in checks),
         probes=probes,
+        bytes_estimated=estimate,
         proof=proof.key,
         proved_by=proof.source,
     )

@@ -101,7 +101,7 @@ def _rebuild(build: Build, old: Generation, plan: Plan, lock: Lock) -> Generatio
     )
     rows = steps.run_all(split_by_step(plan, lock))
     build.phase("verify", "Checking every installed file")
-    build.require_whole()
+    build.require_whole(lock)
     build.phase("prove", "Proving the finished environment")
     checks = build.prove(plan, lock)
     build.phase("commit", "Making the new environment durable")

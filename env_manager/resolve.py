@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,7 +18,7 @@ from env_manager.catalog import numbers
 from env_manager.errors import EnvError, UvFailed
 from env_manager.plan import Plan, PlannedStep
 from env_manager.uv import Uv
-from env_manager.wheels import WheelSize, measure
+from env_manager.wheels import UNKNOWN, WheelSize, measure
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -234,7 +234,9 @@ class WheelSizes:
         self.known: dict[str, WheelSize] = {}
         try:
             stored = durable.read_json(file)
-            sizes = {url: WheelSize(*row) for url, row in stored.items()}
+            sizes = {
+                url: WheelSize(*row) for url, row in stored.items() if len(row) == len(WheelSize.__dataclass_fields__)
+            }
             self.known = {url: size for url, size in sizes.items() if size.sound()}
         except (OSError, ValueError, TypeError, AttributeError):
             # Only a cache: what cannot be read is measured again.
@@ -248,11 +250,11 @@ class WheelSizes:
         for url, size in fresh.items():
             if size.unpacked is not None:
                 self.known[url] = size
-        rows = {url: [size.packed, size.unpacked] for url, size in sorted(self.known.items())}
+        rows = {url: astuple(size) for url, size in sorted(self.known.items())}
         with suppress(OSError):  # what cannot be kept is measured again
             self.file.parent.mkdir(parents=True, exist_ok=True)
             durable.replace_text(self.file, json.dumps(rows))
-        return {url: self.known.get(url) or fresh.get(url) or WheelSize(None, None) for url in wanted}
+        return {url: self.known.get(url) or fresh.get(url) or UNKNOWN for url in wanted}
 
 
 def is_unreachable(error: UvFailed) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import struct
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
@@ -21,19 +22,60 @@ _TAIL_BYTES = 128 * 1024
 _READ_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _THREADS = 8
+BLOCK_BYTES = 4096
+# What a line of the RECORD and one of our record hold beside the path: a hash and a size each.
+_LISTED_BYTES = 130
 _PATIENCE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class WheelSize:
-    """Bytes to download and bytes on disk; None where the index would not tell."""
+    """Bytes to download and bytes of the files in it; None where the index would not tell.
+
+    `blocks` is what the files take on a disk, `folders` counts what they lie in, `sources` is the
+    part that Python compiles and `source_folders` where that lies, `listed` what lists of the files take.
+    """
 
     packed: int | None
     unpacked: int | None
+    blocks: int = 0
+    folders: int = 0
+    sources: int = 0
+    source_folders: int = 0
+    listed: int = 0
+
+    @classmethod
+    def of(cls, packed: int, entries: Sequence[zipfile.ZipInfo]) -> WheelSize:
+        """The size of a wheel from its table of contents."""
+        files = [entry for entry in entries if not entry.is_dir()]
+        sources = [entry for entry in files if entry.filename.endswith(".py")]
+        return cls(
+            packed=packed,
+            unpacked=sum(entry.file_size for entry in files),
+            blocks=sum(on_disk(entry.file_size) for entry in files),
+            folders=len({folder for entry in files for folder in _above(entry.filename)}),
+            sources=sum(entry.file_size for entry in sources),
+            source_folders=len({posixpath.dirname(entry.filename) for entry in sources}),
+            # Its own RECORD, written anew in each environment, and a line of ours for each file.
+            listed=sum(2 * len(entry.filename) + _LISTED_BYTES for entry in files),
+        )
 
     def sound(self) -> bool:
-        """Whether both are numbers of bytes, where they are known."""
-        return all(each is None or (type(each) is int and each >= 0) for each in (self.packed, self.unpacked))
+        """Whether all are numbers of bytes, where they are known."""
+        return all(each is None or (type(each) is int and each >= 0) for each in astuple(self))
+
+
+UNKNOWN = WheelSize(None, None)
+
+
+def on_disk(size: int) -> int:
+    """The room that a file takes: whole blocks."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def _above(path: str) -> Iterator[str]:
+    while path := posixpath.dirname(path):
+        yield path
 
 
 def measure(
@@ -71,13 +113,12 @@ def _measure_one(url: str, access: Access) -> WheelSize:
         if parts.scheme in ("", "file"):
             path = urllib.request.url2pathname(parts.path) if parts.scheme else unquote(url)
             with zipfile.ZipFile(path) as wheel:
-                unpacked = sum(entry.file_size for entry in wheel.infolist())
-            return WheelSize(os.stat(path).st_size, unpacked)
+                return WheelSize.of(os.stat(path).st_size, wheel.infolist())
         return _measure_remote(url, access)
     except (OSError, HTTPException, CannotFollow, ValueError, zipfile.BadZipFile, struct.error):
         # Sizes only feed the progress display and the disk estimate. An index that needs a
         # password that only uv knows still installs, with its sizes unknown.
-        return WheelSize(None, None)
+        return UNKNOWN
 
 
 def _measure_remote(url: str, access: Access) -> WheelSize:
@@ -85,12 +126,12 @@ def _measure_remote(url: str, access: Access) -> WheelSize:
     if not tail:
         return WheelSize(total, None)
     try:
-        return WheelSize(total, _unpacked(tail, total))
+        return WheelSize.of(total, _entries(tail, total))
     except zipfile.BadZipFile:
         # The table of contents is longer than the tail: the end record says how much is needed.
         needed = _contents_bytes(tail)
         tail, total = _read_end(url, access, needed)
-        return WheelSize(total, _unpacked(tail, total))
+        return WheelSize.of(total, _entries(tail, total))
 
 
 def _read_end(url: str, access: Access, count: int) -> tuple[bytes, int]:
@@ -104,10 +145,10 @@ def _read_end(url: str, access: Access, count: int) -> tuple[bytes, int]:
         return reply.read(), total
 
 
-def _unpacked(tail: bytes, total: int) -> int:
+def _entries(tail: bytes, total: int) -> list[zipfile.ZipInfo]:
     # zipfile follows offsets from the start of the file; a file that begins with a hole is as good.
     with zipfile.ZipFile(_Tail(tail, total)) as wheel:
-        return sum(entry.file_size for entry in wheel.infolist())
+        return wheel.infolist()
 
 
 def _contents_bytes(tail: bytes) -> int:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import threading
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from env_manager.generations import Generation, Store
 from env_manager.preflight import check
 from env_manager.progress import StepProgress
 from env_manager.resolve import parse_lock
+from env_manager.wheels import WheelSize
 
 pytestmark = pytest.mark.env
 
@@ -303,7 +305,7 @@ def test_what_cannot_fit_on_the_disk_is_refused_before_anything_is_written(bench
     url = bench.index.url.replace("/simple", "/wheels/fx_first-1.0-py3-none-any.whl")
     known = bench.store.root / "cache/wheel-sizes.json"
     known.parent.mkdir(parents=True)
-    known.write_text(json.dumps({url: [1000, 2**60]}))
+    known.write_text(json.dumps({url: astuple(WheelSize(1000, 2**60, 2**60))}))
     error = refused(bench)
     assert error.code == "disk-full"
     assert "GB are free" in error.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from env_manager.file_record import RECORD_NAME, Damage, against_own_hashes, aga
 from env_manager.generations import Generation
 from env_manager.integrity import examine
 from env_manager.preflight import check
+from env_manager.progress import StepProgress
 from env_manager.repair import Repaired, repair
 from env_manager.verify import owners, site_packages
 
@@ -292,13 +294,34 @@ def test_every_file_of_a_small_environment_is_guarded(bench):
 
 
 @pytest.mark.env
-def test_a_package_cut_short_in_the_cache_fails_one_installation_and_not_the_next(bench):
-    """The damage is noticed before the environment is used, and taken out of the cache at once."""
+@pytest.mark.parametrize("how", ["cut short", "written into"])
+def test_a_package_spoilt_in_the_cache_is_fetched_again_by_the_next_installation(bench, how):
+    """It is noticed before the environment is used, taken out of the cache and brought anew, all by one click."""
     old = bench.install()
-    with in_cache(bench, "fx_base")[0].open("r+b") as data:
-        data.truncate(10)
+    file = in_cache(bench, "fx_base")[0]
+    with file.open("r+b") as data:
+        data.truncate(10) if how == "cut short" else data.write(b"raise OSError")
+    os.utime(file, (time.time() + 5,) * 2)
+    generation = bench.install()
+    assert generation.lock_sha256 == old.lock_sha256
+    assert examine(bench.store, generation, full=True).sound
+    assert not examine(bench.store, old, full=True).sound
+
+
+@pytest.mark.env
+def test_an_environment_that_is_torn_twice_is_refused(bench, recorder):
+    """Something takes files away as they are installed, as a virus scanner does; the active environment stays."""
+    old = bench.install()
+
+    def take_away(progress: StepProgress) -> None:
+        if (progress.id, progress.state) == ("first", "done"):
+            for file in bench.store.envs.glob(".build-*/env/lib/python*/site-packages/fx_first/__init__.py"):
+                file.unlink()
+
+    recorder.on_step = take_away
     with pytest.raises(EnvError) as caught:
-        bench.install()
+        bench.install(report=recorder)
     assert caught.value.code == "environment-torn"
+    assert recorder.phases.count("install") == 2
     assert bench.store.active_id() == old.id
-    assert examine(bench.store, bench.install(), full=True).sound
+    assert not list(bench.store.envs.glob(".build-*"))
