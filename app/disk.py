@@ -13,7 +13,6 @@ _HOW = {
     "python": "Environments were built on them.",
     "wheels": "Each goes with the last environment that needs it.",
     "runs": "Runs and adapters are yours: nothing deletes them. A run's folder can be deleted by hand.",
-    "installs": "Logs of installations.",
     "trainers": "A run resumes with the code that it began with.",
 }
 

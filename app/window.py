@@ -33,6 +33,7 @@ def run(operations: Operations) -> int:
     thread.start()
     try:
         _wait_until_started(server, thread)
+        webview.settings["ALLOW_DOWNLOADS"] = True  # an exported environment becomes a file
         webview.create_window("Fettle", bound.url, width=1280, height=800, min_size=(900, 600), text_select=True)
         storage = operations.home.root / "window"
         webview.start(gui=_gui(), private_mode=False, storage_path=str(storage))
@@ -48,8 +49,8 @@ def serve_page(operations: Operations, port: int) -> int:
     lock = _only_instance(operations.home.root)
     _require_page()
     bound = bind(port)
-    print(f"Fettle is at {bound.url}\nCtrl-C ends the server; installations and runs go on.", flush=True)
-    try:
+    try:  # from the first word on: whoever reads the address may press Ctrl-C before the server runs
+        print(f"Fettle is at {bound.url}\nCtrl-C ends the server; installations and runs go on.", flush=True)
         server_for(operations, bound).run(sockets=[bound.socket])
     except KeyboardInterrupt:
         pass  # the ordinary way to end it

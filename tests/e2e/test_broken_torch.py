@@ -26,6 +26,8 @@ def test_a_broken_torch_is_found_and_repaired_by_two_clicks(opened: Opened) -> N
 
     go(page, "Environment")
     page.get_by_role("button", name="Check environment").click()
+    page.get_by_role("button", name="Cancel check").click()
+    page.get_by_role("button", name="Check environment").click()
     finding = page.get_by_role("alert").first
     expect(finding).to_contain_text("libtorch_cpu.so", timeout=CHECKED)
     expect(page.get_by_role("heading", name="Not ready to train")).to_be_visible()
@@ -40,6 +42,9 @@ def test_a_broken_torch_is_found_and_repaired_by_two_clicks(opened: Opened) -> N
     expect(page.get_by_role("heading", name="Ready to train", exact=True)).to_be_visible()
     assert active_generation(opened) != broken
     assert status_of_check(opened) == 0
+    # The broken one lies before the new one, and is no place to go back to.
+    expect(page.get_by_role("listitem", name=f"Environment {broken}", exact=True)).to_contain_text("Damaged")
+    expect(page.get_by_role("button", name="Roll back")).to_have_count(0)
 
     page.get_by_role("button", name="Check environment").click()
     expect(page.get_by_text("It is sound")).to_be_visible(timeout=CHECKED)

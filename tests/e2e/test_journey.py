@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from looked_after import delete, name_pin_and_compare
 from opened_page import Opened
 from playwright.sync_api import Locator, Page, expect
 
@@ -24,13 +25,18 @@ ANSWERED = 3 * 60_000
 
 
 def test_newcomer_installs_trains_compares_and_rolls_back(opened: Opened) -> None:
-    """Install, train until the loss has fallen, see the tuned model answer right and the base wrong, roll back."""
+    """Install, train until the loss has fallen, see the tuned model answer right and the base wrong, roll back.
+
+    The environments are named, pinned, compared and one of them deleted on the way.
+    """
     first = install(opened, "first")
     train(opened)
     compare(opened)
     second = install(opened, "second")
     assert second != first
+    name_pin_and_compare(opened, first, second)
     roll_back(opened, first)
+    delete(opened, second)
     reload_loses_nothing(opened, first)
     assert opened.errors == []
 

@@ -13,7 +13,7 @@ const three: Environment = { ...environment, active: 'g3', previous: 'g1', gener
 
 describe('where a rollback leads', () => {
   it('is said with the name that the user gave', () => {
-    expect(wayBack(three)).toBe('Roll back leads to the first, which was active before this one.')
+    expect(wayBack(three)).toBe('Roll back leads to “the first”, which was active before this one.')
   })
 
   it('names what is passed over', () => {
@@ -28,10 +28,10 @@ describe('where a rollback leads', () => {
 
 it('tells each event of the history, also of what is gone', () => {
   const row = (action: string, before: string | null = null) => told({ time: 1, action, generation: 'g1', before }, three)
-  expect(row('install')).toBe('Installed the first, the first one')
-  expect(row('rollback', 'g2')).toBe('Went back to the first from g2')
-  expect(row('repair', 'g9')).toBe('Built the first in place of g9')
-  expect(row('delete')).toBe('Deleted the first')
+  expect(row('install')).toBe('Installed “the first”, the first one')
+  expect(row('rollback', 'g2')).toBe('Went back to “the first” from g2')
+  expect(row('repair', 'g9')).toBe('Built “the first” in place of g9')
+  expect(row('delete')).toBe('Deleted “the first”')
 })
 
 it('lists changed packages before added and removed ones', () => {

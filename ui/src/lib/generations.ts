@@ -5,28 +5,28 @@ export function nameOf(generation: Generation): string {
   return generation.name || generation.id
 }
 
-/** An environment by the name that it has now; one that is gone only has its id. */
-export function nameById(environment: Environment, id: string): string {
-  const found = environment.generations.find((generation) => generation.id === id)
-  return found ? nameOf(found) : id
+/** An environment within a sentence: its name in quotes; without one, or once it is gone, its id. */
+export function said(environment: Environment, id: string): string {
+  const name = environment.generations.find((generation) => generation.id === id)?.name
+  return name ? `“${name}”` : id
 }
 
 /** Where a rollback leads and why there, in a sentence; "" where it leads nowhere. */
 export function wayBack(environment: Environment): string {
   if (!environment.previous) return ''
-  const target = nameById(environment, environment.previous)
+  const target = said(environment, environment.previous)
   if (environment.passed_over.length === 0) return `Roll back leads to ${target}, which was active before this one.`
-  const passed = environment.passed_over.map((id) => nameById(environment, id)).join(', ')
+  const passed = environment.passed_over.map((id) => said(environment, id)).join(', ')
   return `Roll back leads to ${target}, the newest earlier one that is whole; ${passed} is passed over as damaged.`
 }
 
 /** One event of the history in words. */
 export function told(row: HistoryRow, environment: Environment): string {
-  const name = nameById(environment, row.generation)
-  const before = row.before && row.before !== row.generation ? nameById(environment, row.before) : ''
+  const name = said(environment, row.generation)
+  const before = row.before && row.before !== row.generation ? said(environment, row.before) : ''
   switch (row.action) {
     case 'install':
-      return before ? `Installed ${name}, after ${before}` : `Installed ${name}, the first one`
+      return before ? `Installed ${name} beside ${before}` : `Installed ${name}, the first one`
     case 'repair':
       return `Built ${name} in place of ${before || 'a damaged one'}`
     case 'rollback':
