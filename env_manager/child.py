@@ -10,12 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 TICK_SECONDS = 0.25
+# Of each stream the end is kept: a library may print without end. Readers wait while this many pieces are not taken.
+MOST_KEPT = 16 * 1024**2
+_MOST_WAITING = 2000
+_LONGEST_PIECE = 64 * 1024
 _POLL_SECONDS = 0.01  # much of what runs here takes no more than a few of them
 _PR_SET_PDEATHSIG = 1
 
@@ -76,46 +81,77 @@ def run(
         preexec_fn=_dies_with_parent(),
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
-    lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+    lines: queue.Queue[tuple[str, str]] = queue.Queue(_MOST_WAITING)
     readers = [
         threading.Thread(target=_read, args=(name, stream, lines), daemon=True)
         for name, stream in (("stdout", process.stdout), ("stderr", process.stderr))
     ]
     for reader in readers:
         reader.start()
-    kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
+    kept = {"stdout": _Kept(), "stderr": _Kept()}
     try:
-        ended = _follow(process, readers, lines, kept, on_line, on_tick, cancelled, timeout)
-    finally:
+        ended = _follow(process, lines, kept, on_line, on_tick, cancelled, timeout)
+    except BaseException:
         # Also on an exception in a callback: nothing that we started outlives this call.
         kill_group(process)
-        for reader in readers:
-            reader.join(timeout=5)
-    _drain(lines, kept, on_line)
-    return Finished(process.returncode, "".join(kept["stdout"]), "".join(kept["stderr"]), ended)
+        _take_rest(readers, lines, kept, lambda line: None)
+        raise
+    kill_group(process)
+    _take_rest(readers, lines, kept, on_line)
+    return Finished(process.returncode, kept["stdout"].text(), kept["stderr"].text(), ended)
 
 
-def _read(name: str, stream: IO[str] | None, lines: queue.SimpleQueue[tuple[str, str]]) -> None:
+class _Kept:
+    """The end of a stream."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[str] = deque()
+        self._size = 0
+
+    def add(self, piece: str) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        while self._size > MOST_KEPT:
+            self._size -= len(self._pieces.popleft())
+
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+
+def _read(name: str, stream: IO[str] | None, lines: queue.Queue[tuple[str, str]]) -> None:
     assert stream is not None
     with stream:
-        for line in stream:
-            lines.put((name, line))
+        # Not the stream's own lines: one without an end would fill the memory.
+        while piece := stream.readline(_LONGEST_PIECE):
+            lines.put((name, piece))
 
 
-def _drain(
-    lines: queue.SimpleQueue[tuple[str, str]], kept: dict[str, list[str]], on_line: Callable[[str], None]
+def _drain(lines: queue.Queue[tuple[str, str]], kept: dict[str, _Kept], on_line: Callable[[str], None]) -> None:
+    # No more than what waits now: whoever prints faster than this takes would keep us from looking at the clock.
+    for _ in range(lines.qsize()):
+        name, piece = lines.get()
+        kept[name].add(piece)
+        on_line(piece.rstrip("\r\n"))
+
+
+def _take_rest(
+    readers: list[threading.Thread],
+    lines: queue.Queue[tuple[str, str]],
+    kept: dict[str, _Kept],
+    on_line: Callable[[str], None],
 ) -> None:
-    while not lines.empty():
-        name, line = lines.get()
-        kept[name].append(line)
-        on_line(line.rstrip("\r\n"))
+    """What a child left in its pipes; a grandchild that still holds one is not waited for."""
+    end = time.monotonic() + 5
+    while any(reader.is_alive() for reader in readers) and time.monotonic() < end:
+        _drain(lines, kept, on_line)
+        time.sleep(0.01)
+    _drain(lines, kept, on_line)
 
 
 def _follow(
     process: subprocess.Popen[str],
-    readers: list[threading.Thread],
-    lines: queue.SimpleQueue[tuple[str, str]],
-    kept: dict[str, list[str]],
+    lines: queue.Queue[tuple[str, str]],
+    kept: dict[str, _Kept],
     on_line: Callable[[str], None],
     on_tick: Callable[[], None],
     cancelled: Callable[[], bool],
@@ -132,9 +168,8 @@ def _follow(
         if now >= next_tick:
             on_tick()
             next_tick = now + TICK_SECONDS
-        time.sleep(_POLL_SECONDS)
-    for reader in readers:
-        reader.join(timeout=1)
+        if lines.empty():
+            time.sleep(_POLL_SECONDS)
     return None
 
 

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from env_manager import preflight
+from env_manager import library_symptoms, preflight
 from env_manager.disk_symptoms import files_symptoms
 from env_manager.errors import EnvError
 from env_manager.finding import Check
 from env_manager.generations import Generation
 from env_manager.hardware import Hardware
 from env_manager.machine_checks import machine_checks, told_by_plan
-from env_manager.signatures import COSMETIC, IN_CHECKS, IN_INSTALLS, Action, Signature
+from env_manager.signature import NO_STRANGERS, REBUILD, Action, Signature
+from env_manager.signatures import COSMETIC, IN_CHECKS
+from env_manager.signatures_install import IN_INSTALLS
 
 # A consequence that shows beside these is not worth a line of its own.
 _EXPLAIN_ALL = ("interpreter-missing", "python-other")
@@ -27,6 +29,18 @@ _GENERAL = (
     *("library-unloadable", "torch-library-unloadable", "file-corrupt", "module-missing", "crashes", "hangs"),
     *("package-replaced", "package-twice"),
 )
+# Where the stack of a crash begins: it names libraries that have nothing to do with it.
+_STACK = r"Fatal Python error:|Timeout \(\d"
+# An installation's errors that say no cause, and those whose cause has another name here.
+_SAY_NOTHING = (
+    "install-failed",
+    "uv-failed",
+    "probe-failed",
+    "system-error",
+    "index-unreachable",
+    "resolve-impossible",
+)
+_SAME = {"install-running": "two-installs", "index-invalid": "index-not-an-index", "uv-killed": "out-of-memory"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,30 @@ def diagnose(
     if any(check.name == "numpy" and not check.ok for check in checks):
         # Where numpy itself is broken, those above complain as if it were of another version.
         in_words = [each for each in in_words if not each.name.startswith("numpy-")]
-    found = on_disk + in_words
-    return _sorted_out(sorted(found, key=lambda each: _rank(each, on_disk)), checks)
+    found = on_disk + _behind_words(generation, checks) + in_words
+    found = _sorted_out(sorted(found, key=lambda each: _rank(each, on_disk)), checks)
+    if [each.name for each in found] == ["unknown"]:
+        return [replace(found[0], evidence="\n".join([found[0].evidence, *_suspects(generation)]))]
+    return found
+
+
+def _behind_words(generation: Generation, checks: Sequence[Check]) -> list[Finding]:
+    said = "\n".join(f"{check.evidence}\n{check.detail}" for check in checks if not check.ok)
+    cause = "A library was built for another processor, system or Python."
+    return [
+        Finding("wheel-wrong-platform", cause, evidence, NO_STRANGERS, "repair")
+        for evidence in library_symptoms.foreign_libraries(generation, said)
+    ]
+
+
+def _suspects(generation: Generation) -> Iterator[str]:
+    """What may be behind a failure that nobody knows."""
+    packed = library_symptoms.not_as_packed(generation)
+    if packed:
+        yield f"Not as packed: {packed}"
+    added = library_symptoms.added_from_outside(generation)
+    if added:
+        yield f"Not from the installation: {', '.join(added[:3])}{f' and {len(added) - 3} more' if len(added) > 3 else ''}."
 
 
 def _rank(finding: Finding, on_disk: Sequence[Finding]) -> int:
@@ -79,17 +115,33 @@ def _rank(finding: Finding, on_disk: Sequence[Finding]) -> int:
 def diagnose_install(error: EnvError | str) -> list[Finding]:
     """Why an installation failed, from its error or from an installer's output."""
     if isinstance(error, str):
-        said, code = error, ""
-    else:
-        said, code = f"{error.message}\n{getattr(error, 'output', '')}", error.code
-    for signature in IN_INSTALLS:
-        if re.search(signature.pattern, said, re.IGNORECASE):
-            return [_finding(signature, _line_of(signature, said))]
-    if code == "probe-failed":
+        return [_in_install(error) or _in_words(error) or _unknown(error)]
+    said = f"{error.message}\n{getattr(error, 'output', '')}"
+    if error.code == "probe-failed":
         found = _from_checks([Check("probe", False, said)])
         if found:
             return found
-    return [_unknown(said)]
+    return [_in_install(said) or _by_code(error) or _in_words(said) or _unknown(said)]
+
+
+def _in_install(said: str) -> Finding | None:
+    """By the words of an installer, as it wrote them and with the lines joined that it broke at a width."""
+    for text in (said, re.sub(r"\s*\n[\s│]+(?![├╰\u00d7▶]|cause|caused by)", " ", said, flags=re.IGNORECASE)):
+        for signature in IN_INSTALLS:
+            if signature.found_in(text):
+                return _finding(signature, _line_of(signature, text))
+    return None
+
+
+def _by_code(error: EnvError) -> Finding | None:
+    """A failure that was named where it happened keeps its own words."""
+    if error.code in _SAY_NOTHING:
+        return None
+    return Finding(_SAME.get(error.code, error.code), error.message, error.message, error.remedy)
+
+
+def _in_words(said: str) -> Finding | None:
+    return next(iter(_from_checks([Check("output", False, said)])), None)
 
 
 def _checks(
@@ -111,25 +163,29 @@ def _from_checks(checks: Iterable[Check]) -> list[Finding]:
 
 
 def _named(check: Check) -> Iterator[Finding]:
-    """The failures that a failing check's words tell of: the first row that matches is the cause."""
-    if check.name in ("interpreter", "files", "packages"):
+    """The failure that a failing check's words tell of: the first row that matches is the cause."""
+    if check.name in ("files", "packages"):
         return  # the disk was asked about these already
     if check.name == "disk":
         yield Finding("disk-full", "The disk is nearly full.", check.evidence, check.remedy or "")
         return
-    said = f"{check.evidence}\n{check.detail}"
-    for signature in IN_CHECKS:
-        wanted = not signature.of or check.name.split(":")[0] in signature.of
-        if wanted and re.search(signature.pattern, said, re.IGNORECASE | re.DOTALL):
-            yield _finding(signature, f"{check.name}: {_line_of(signature, said)}")
-            return
-    missing = re.search(r"No module named '([\w.]+)'", said)
+    if check.name == "interpreter":
+        cause = "The Python of the environment cannot be started."
+        yield Finding("interpreter-unusable", cause, f"{check.evidence}\n{check.detail}".strip(), REBUILD, "repair")
+        return
+    kind = check.name.split(":")[0]
+    fitting = [each for each in IN_CHECKS if not each.of or kind in each.of]
+    # A cause may stand in the errors below the error, but never behind what only says how it shows.
+    for general in (False, True):
+        for said in (check.evidence, re.split(_STACK, check.detail)[0]):
+            for signature in fitting:
+                if (signature.name in _GENERAL) == general and signature.found_in(said):
+                    yield _finding(signature, f"{check.name}: {_line_of(signature, said)}")
+                    return
+    missing = re.search(r"No module named '([\w.]+)'", f"{check.evidence}\n{check.detail}")
     if missing:
         cause = f"The module {missing.group(1)} is not there."
-        yield Finding("module-missing", cause, f"{check.name}: {missing.group()}", _REPAIR, "repair")
-
-
-_REPAIR = "Repair the environment: it is built again from its own lock."
+        yield Finding("module-missing", cause, f"{check.name}: {missing.group()}", REBUILD, "repair")
 
 
 def cosmetic(text: str) -> list[Finding]:
@@ -137,7 +193,7 @@ def cosmetic(text: str) -> list[Finding]:
     return [
         replace(_finding(signature, _line_of(signature, text)), cosmetic=True)
         for signature in COSMETIC
-        if re.search(signature.pattern, text, re.IGNORECASE)
+        if signature.found_in(text)
     ]
 
 
@@ -147,7 +203,7 @@ def _finding(signature: Signature, evidence: str) -> Finding:
 
 def _line_of(signature: Signature, text: str) -> str:
     """The line that the signature was recognised by."""
-    found = re.search(signature.pattern, text, re.IGNORECASE | re.DOTALL)
+    found = signature.found_in(text)
     at = found.start() if found else 0
     begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
     line = text[begin : end if end >= 0 else len(text)].strip()

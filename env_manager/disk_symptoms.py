@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from env_manager import verify
+from env_manager.catalog import numbers
 from env_manager.file_record import RECORD_NAME, Damage, against_own_hashes, against_own_record
 from env_manager.generations import Generation
 from env_manager.inventory import Distribution, fits, read_inventory, same_version, torch_build
+from env_manager.signature import NO_STRANGERS, REBUILD
 from env_manager.verify import site_packages
-
-_REPAIR = "Repair the environment: it is built again from its own lock."
-_NO_STRANGERS = "Repair the environment, and do not install other packages into it."
 
 
 def files_symptoms(
@@ -50,7 +49,7 @@ def _interpreter_missing(generation: Generation) -> dict[str, Any]:
     target = f" points to {link.readlink()}, which is not there" if link.is_symlink() else " is missing"
     row = _row(
         "interpreter-missing", "", "The Python that this environment was built on is gone.",
-        f"{link.name}{target}.", _REPAIR, "repair",
+        f"{link.name}{target}.", REBUILD, "repair",
     )  # fmt: skip
     del row["package"]
     return row
@@ -58,6 +57,12 @@ def _interpreter_missing(generation: Generation) -> dict[str, Any]:
 
 def _planned_cuda(generation: Generation) -> bool:
     return generation.plan.get("accelerator") == "cuda"
+
+
+def _family(generation: Generation) -> str | None:
+    """The first number of the CUDA that was planned, as 13 of cu130."""
+    found = re.fullmatch(r"cu(\d+)\d", str((generation.plan.get("torch") or {}).get("build", "")))
+    return found.group(1) if found else None
 
 
 def _wrong_torch(generation: Generation, lying: list[Distribution]) -> Iterator[dict[str, Any]]:
@@ -68,13 +73,19 @@ def _wrong_torch(generation: Generation, lying: list[Distribution]) -> Iterator[
     if _planned_cuda(generation) and cuda is None:
         yield _row(
             "cpu-torch-over-cuda", "torch", "A CPU build of torch lies where a CUDA build was installed.",
-            f"torch {version} is there; the plan was {generation.packages['torch']} for CUDA.", _NO_STRANGERS, "repair",
+            f"torch {version} is there; the plan was {generation.packages['torch']} for CUDA.", NO_STRANGERS, "repair",
+        )  # fmt: skip
+    elif _planned_cuda(generation) and cuda and _family(generation) not in (None, cuda.split(".")[0]):
+        yield _row(
+            "torch-other-cuda", "torch", "torch lies here in a build for another CUDA than the installed one.",
+            f"torch {version} for CUDA {cuda} is there; the plan was {generation.plan['torch']['build']}.",
+            NO_STRANGERS, "repair",
         )  # fmt: skip
     elif not _planned_cuda(generation) and cuda is not None and "+cpu" in generation.packages["torch"]:
         yield _row(
             "cuda-torch-over-cpu", "torch", "A CUDA build of torch lies where a CPU build was installed.",
             f"torch {version} for CUDA {cuda} is there; the plan was {generation.packages['torch']}.",
-            _NO_STRANGERS, "repair",
+            NO_STRANGERS, "repair",
         )  # fmt: skip
 
 
@@ -84,12 +95,12 @@ def _wrong_numpy(generation: Generation, lying: list[Distribution]) -> Iterator[
         if each.name == "numpy" and planned.startswith("1.") and each.version.startswith("2."):
             yield _row(
                 "numpy-2-under-numpy-1", "numpy", "NumPy 2 lies below libraries that were proved with NumPy 1.",
-                f"numpy {each.version} is there instead of {planned}.", _NO_STRANGERS, "repair",
+                f"numpy {each.version} is there instead of {planned}.", NO_STRANGERS, "repair",
             )  # fmt: skip
         elif each.name == "numpy" and planned.startswith("2.") and each.version.startswith("1."):
             yield _row(
                 "numpy-1-under-numpy-2", "numpy", "NumPy 1 lies below libraries that were proved with NumPy 2.",
-                f"numpy {each.version} is there instead of {planned}.", _NO_STRANGERS, "repair",
+                f"numpy {each.version} is there instead of {planned}.", NO_STRANGERS, "repair",
             )  # fmt: skip
 
 
@@ -103,7 +114,7 @@ def _wrong_wheels(generation: Generation, lying: list[Distribution]) -> Iterator
         if reasons and all(reasons):
             yield _row(
                 "wheel-wrong-platform", each.name, "A package was built for another Python, system or processor.",
-                f"{each.name} {each.version} is {reasons[0]}.", _NO_STRANGERS, "repair",
+                f"{each.name} {each.version} is {reasons[0]}.", NO_STRANGERS, "repair",
             )  # fmt: skip
 
 
@@ -119,7 +130,7 @@ def _made_for_other_torch(generation: Generation, lying: list[Distribution]) -> 
         if why:
             yield _row(
                 f"{each.name}-other-torch", each.name, f"{each.name} was built for another torch.",
-                f"{each.name} {each.version} {why}; torch is {version}.", _NO_STRANGERS, "repair",
+                f"{each.name} {each.version} {why}; torch is {version}.", NO_STRANGERS, "repair",
             )  # fmt: skip
 
 
@@ -131,6 +142,12 @@ def _not_for(package: Distribution, torch: str, cuda: str | None) -> str | None:
     if own is None:
         return None
     built_torch, built_cuda = own
+    # Since 0.0.35 xformers uses torch's stable interface: it runs on newer ones than it was built with.
+    stable = numbers(package.version) >= (0, 0, 35)
+    if built_torch and (
+        numbers(built_torch)[:2] > numbers(torch)[:2] or (not stable and not same_release(built_torch, torch))
+    ):
+        return f"is for torch {built_torch}"
     if cuda is None and built_cuda:
         return f"is for CUDA {built_cuda}"
     if cuda and built_cuda and built_cuda.split(".")[0] != cuda.split(".")[0]:
@@ -138,6 +155,11 @@ def _not_for(package: Distribution, torch: str, cuda: str | None) -> str | None:
     if cuda and built_cuda is None and built_torch is None:
         return "is a CPU build"
     return None
+
+
+def same_release(one: str, other: str) -> bool:
+    """Whether two versions agree in their first two numbers."""
+    return numbers(one)[:2] == numbers(other)[:2]
 
 
 def _build_of(package: Distribution) -> tuple[str | None, str | None] | None:
@@ -162,11 +184,15 @@ def _build_of(package: Distribution) -> tuple[str | None, str | None] | None:
 def _without_library(generation: Generation) -> Iterator[dict[str, Any]]:
     """bitsandbytes imports without its library, and then computes slowly or not at all."""
     home = site_packages(generation.env) / "bitsandbytes"
-    kind = "cuda" if _planned_cuda(generation) else "cpu"
+    torch = torch_build(generation.env)
+    kind = "cpu"
+    if _planned_cuda(generation):
+        # The one that it loads is named by torch's CUDA.
+        kind = f"cuda{(torch[1] or '').replace('.', '')}" if torch else "cuda"
     if "bitsandbytes" in generation.packages and home.is_dir() and not any(home.glob(f"libbitsandbytes_{kind}*")):
         yield _row(
             "bitsandbytes-without-library", "bitsandbytes", "bitsandbytes lacks its own library for this kind of device.",
-            f"There is no libbitsandbytes_{kind} in it.", _REPAIR, "repair",
+            f"There is no libbitsandbytes_{kind} in it.", REBUILD, "repair",
         )  # fmt: skip
 
 
@@ -175,7 +201,7 @@ def _without_record(lying: list[Distribution]) -> Iterator[dict[str, Any]]:
         if not each.has_record:
             yield _row(
                 "record-missing", each.name, "A package lost its list of files, so nobody can check or remove it.",
-                f"{each.folder.name} has no RECORD.", _REPAIR, "repair",
+                f"{each.folder.name} has no RECORD.", REBUILD, "repair",
             )  # fmt: skip
 
 
@@ -185,7 +211,7 @@ def _missing(generation: Generation, lying: list[Distribution]) -> Iterator[dict
         if name not in there:
             yield _row(
                 "package-missing", name, "A package was removed from outside.",
-                f"{name} {planned} is not there.", _REPAIR, "repair",
+                f"{name} {planned} is not there.", REBUILD, "repair",
             )  # fmt: skip
 
 
@@ -198,12 +224,12 @@ def _replaced(generation: Generation, lying: list[Distribution]) -> Iterator[dic
         if len(there) > 1:
             yield _row(
                 "package-twice", name, "A package lies here in two versions.",
-                f"{name} {' and '.join(there)} instead of {planned}.", _NO_STRANGERS, "repair",
+                f"{name} {' and '.join(there)} instead of {planned}.", NO_STRANGERS, "repair",
             )  # fmt: skip
         elif there and not same_version(there[0], planned):
             yield _row(
                 "package-replaced", name, "A package was replaced by another version from outside.",
-                f"{name} {there[0]} instead of {planned}.", _NO_STRANGERS, "repair",
+                f"{name} {there[0]} instead of {planned}.", NO_STRANGERS, "repair",
             )  # fmt: skip
 
 
@@ -229,7 +255,7 @@ def _torn(
             owner = owners.get(files[0].path)
             more = f" and {len(files) - 1} more" if len(files) > 1 else ""
             evidence = f"{files[0]}{f' (of {owner})' if owner else ''}{more}."
-            yield {"name": name, "cause": cause, "evidence": evidence, "remedy": _REPAIR, "action": "repair"}
+            yield {"name": name, "cause": cause, "evidence": evidence, "remedy": REBUILD, "action": "repair"}
 
 
 def _package_of(damage: Damage, owners: dict[str, str]) -> str | None:

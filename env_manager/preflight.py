@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +16,7 @@ from env_manager.errors import InstallStopped
 from env_manager.file_record import RECORD_NAME, against_own_record
 from env_manager.finding import REMEDY, Check
 from env_manager.machine_checks import Recorded, machine_checks, told_by_plan
-from env_manager.probe import CHECKS, MARK
+from env_manager.probe import CHECKS, MARK, SECONDS
 from env_manager.torch_index import visible_devices
 from env_manager.uv import clean_environment
 
@@ -23,6 +25,21 @@ __all__ = ["REMEDY", "Check", "Checkable", "check", "check_files", "probe", "pro
 PROBE = Path(__file__).with_name("probe.py")
 # The whole set takes 20 s on a slow machine with a cold disk; what takes ten times that hangs.
 CHECK_TIMEOUT_SECONDS = 240.0
+_MOST_LINES, _MOST_SAID = 5000, 4000
+_QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+# How Windows tells that a program crashed.
+_NT_STATUS = {
+    0xC0000005: "access violation",
+    0xC000001D: "Illegal instruction",
+    0xC000007B: "not a valid Win32 application",
+    0xC0000017: "out of memory",
+    0xC00000FD: "stack overflow",
+    0xC0000135: "a DLL was not found",
+    0xC0000139: "a DLL lacks a procedure",
+    0xC0000142: "a DLL failed to initialise",
+    0xC0000374: "heap corruption",
+    0xC0000409: "stack buffer overrun",
+}
 
 
 class Checkable(Recorded, Protocol):
@@ -83,22 +100,46 @@ def probe(
     """
     left = list(names)
     checks: list[Check] = []
+    log = _thinned(log)
     while left:
         done = _run(python, left, cancelled, log, on_tick, timeout, environ or {})
         if isinstance(done, Check):
             return [*checks, done]
-        ended, began = _read(done.stdout)
+        ended, began = _read(done.stdout, left)
         said = _said(done.stderr)
         checks += [
             each if each.ok else replace(each, detail=_joined(each.detail, said.get(each.name))) for each in ended
         ]
-        left = left[len(ended) :]
+        left = [name for name in left if name not in {each.name for each in ended}]
+        if left and began is None and not ended:
+            return [*checks, _not_started(done, timeout)]
         if left:
             culprit = began if began in left else left[0]
-            how = _how_it_ended(done, timeout, said.get(culprit, ""))
-            checks.append(Check(culprit, False, how, REMEDY, detail=said.get(culprit, "")))
+            words = said.get(culprit, done.stderr[-_MOST_SAID:])
+            checks.append(Check(culprit, False, _how_it_ended(done, timeout, words), REMEDY, detail=words))
             left.remove(culprit)
     return checks
+
+
+def _thinned(log: Callable[[str], None]) -> Callable[[str], None]:
+    """A log that a library which prints without end does not fill."""
+    told = 0
+
+    def line(text: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= _MOST_LINES:
+            log(text[:2000])
+        elif told == _MOST_LINES + 1:
+            log("(More was printed than is kept.)")
+
+    return line
+
+
+def _not_started(done: child.Finished, timeout: float) -> Check:
+    """The interpreter ended before the first check began."""
+    words = done.stderr[-_MOST_SAID:].strip()
+    return Check("interpreter", False, _how_it_ended(done, timeout, words), REMEDY, detail=words)
 
 
 def _run(
@@ -113,7 +154,7 @@ def _run(
     try:
         done = child.run(
             [str(python), "-I", str(PROBE), *names],
-            env=clean_environment() | {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **environ},
+            env=clean_environment() | _QUIET | {SECONDS: str(timeout * 0.9)} | dict(environ),
             cwd=python.parent,
             on_line=log,
             on_tick=on_tick,
@@ -127,24 +168,27 @@ def _run(
     return done
 
 
-def _read(stdout: str) -> tuple[list[Check], str | None]:
-    """Finished checks and the name of the check that began last."""
-    ended: list[Check] = []
+def _read(stdout: str, expected: Sequence[str]) -> tuple[list[Check], str | None]:
+    """Finished checks and the name of the check that began last; anything else is no answer."""
+    ended: dict[str, Check] = {}
     began: str | None = None
     for line in stdout.splitlines():
         if not line.startswith(MARK):
             continue
         try:
             row = json.loads(line.removeprefix(MARK))
-        except ValueError:
-            continue  # a line cut off by the crash that is reported by its missing end
-        if row["event"] == "begin":
-            began = row["name"]
-        else:
-            remedy = None if row["ok"] else REMEDY
-            detail = row.get("detail", "")
-            ended.append(Check(row["name"], row["ok"], row["evidence"], remedy, row["seconds"], detail))
-    return ended, began
+            name, event = row["name"], row["event"]
+            if name in expected and event == "begin":
+                began = name
+            elif name in expected and name not in ended:
+                remedy = None if row["ok"] is True else REMEDY
+                detail = str(row.get("detail", ""))
+                ended[name] = Check(
+                    name, row["ok"] is True, str(row["evidence"]), remedy, float(row["seconds"]), detail
+                )
+        except (ValueError, KeyError, TypeError):
+            continue  # cut off by the crash that is reported by its missing end, or written by a library
+    return list(ended.values()), began
 
 
 def _said(stderr: str) -> dict[str, str]:
@@ -153,8 +197,8 @@ def _said(stderr: str) -> dict[str, str]:
     for part in stderr.split(MARK)[1:]:
         first, _, rest = part.partition("\n")
         try:
-            said[json.loads(first)["name"]] = rest.strip()[-4000:]
-        except (ValueError, KeyError):
+            said[json.loads(first)["name"]] = rest.strip()[-_MOST_SAID:]
+        except (ValueError, KeyError, TypeError):
             continue  # a line that a library wrote into
     return said
 
@@ -164,17 +208,32 @@ def _joined(detail: str, said: str | None) -> str:
 
 
 def _how_it_ended(done: child.Finished, timeout: float, stderr: str) -> str:
+    said = _last_words(stderr)
     if done.ended == "timeout":
-        return f"It did not answer within {timeout:.0f} s."
-    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
-    said = f" Last words: {last[:300]}" if last else ""
-    if done.returncode < 0:
+        return f"It did not answer within {timeout:.0f} s.{said}"
+    code = done.returncode
+    # A shell around the interpreter tells a signal as 128 and its number.
+    number = -code if code < 0 else code - 128 if os.name == "posix" and 128 < code < 160 else 0
+    if number:
         try:
-            name = signal.Signals(-done.returncode).name
+            name = signal.Signals(number).name
         except ValueError:
-            name = f"signal {-done.returncode}"
+            name = f"signal {number}"
         return f"The interpreter crashed ({name}).{said}"
-    return f"The interpreter ended with exit code {done.returncode}.{said}"
+    if code & 0xFFFFFFFF in _NT_STATUS:
+        return f"The interpreter crashed ({_NT_STATUS[code & 0xFFFFFFFF]}, 0x{code & 0xFFFFFFFF:08X}).{said}"
+    return f"The interpreter ended with exit code {code}.{said}"
+
+
+def _last_words(stderr: str) -> str:
+    """The place that Python was at, and the last line before it told that."""
+    before, _, stack = stderr.partition("(most recent call first)")
+    frame = re.search(r'File "([^"]+)", line (\d+)', stack)
+    place = f" At {frame.group(1)}:{frame.group(2)}." if frame else ""
+    lines = [line.strip() for line in before.splitlines() if line.strip()]
+    # These two introduce the stack.
+    lines = [line for line in lines if not re.match(r"(Fatal Python error:|(Current )?[Tt]hread 0x|Timeout \()", line)]
+    return f"{f' Last words: {lines[-1][:300]}' if lines else ''}{place}"
 
 
 def probes_for(packages: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ too, so that what a library says there can be told apart by check.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -24,6 +25,7 @@ from typing import Any
 # A library is imported by name when its check begins: this file itself needs none of them.
 use = importlib.import_module
 MARK = "FETTLE-PROBE "
+SECONDS = "FETTLE_PROBE_SECONDS"  # after so many it tells where it hangs, before it is ended
 
 
 def numpy() -> str:
@@ -253,6 +255,9 @@ def main(names: list[str]) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
+    faulthandler.enable()  # where a library crashed it is worth more than the signal
+    if SECONDS in os.environ:
+        faulthandler.dump_traceback_later(float(os.environ[SECONDS]))
     for name in names:
         begin = MARK + json.dumps({"name": name, "event": "begin"})
         print(begin, file=out, flush=True)
