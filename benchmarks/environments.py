@@ -31,6 +31,7 @@ from pip_in_order import pip_in_order  # noqa: E402 - beside this file
 from small_index import build_wheel  # noqa: E402
 
 from env_manager import verify  # noqa: E402
+from env_manager.disk_use import inodes, total  # noqa: E402
 from env_manager.download import Transfers, WheelFile  # noqa: E402
 from env_manager.errors import InstallStopped  # noqa: E402
 from env_manager.file_record import against_own_hashes  # noqa: E402
@@ -54,6 +55,7 @@ UPDATE_GAP = 0.5  # the longest silence of a running step
 FETCHED_AGAIN = 0.01  # of a wheel that was interrupted at 90 %
 SWITCHES = 500
 PAIRS = 5
+OTHER = {"tqdm": "4.66.6"}
 # Small packages that the stack pulls in, each a release or more back.
 SMALL = (("tqdm", "4.67.1"), ("requests", "2.32.5"), ("idna", "3.11"), ("packaging", "26.0"))
 LARGE_BYTES = 200_000_000
@@ -123,17 +125,8 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def disk_bytes(*folders: Path) -> int:
-    """What folders take on the disk: allocated blocks, files with several names once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for folder in folders:
-        for parent, _, names in os.walk(folder):
-            for name in names:
-                found = os.lstat(os.path.join(parent, name))
-                if (found.st_dev, found.st_ino) not in seen:
-                    seen.add((found.st_dev, found.st_ino))
-                    total += found.st_blocks * 512
-    return total
+    """What folders take on the disk with themselves: allocated blocks, files with several names once."""
+    return total(inodes(*folders).values())
 
 
 def used_bytes(folder: Path) -> int:
@@ -217,7 +210,8 @@ def cancel(store: Store, phase: str) -> tuple[float, float]:
     looker = threading.Thread(target=look)
     looker.start()
     try:
-        install(store, report=watcher, cancelled=cancelled)
+        # With versions of its own, or an earlier lock and proof would leave nothing to cancel.
+        install(store, report=watcher, cancelled=cancelled, overrides=OTHER)
     except InstallStopped:
         gone = time.monotonic() - asked[0]
     else:

@@ -38,7 +38,7 @@ def pip_in_order(folder: Path, name: str, generation: Generation) -> ByPip:
     for words in COMMANDS:
         # By exact version: a plain "torch" may be a build of several gigabytes for a GPU that is not here.
         words = [f"torch=={generation.packages['torch']}" if word == "torch" else word for word in words]
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--cache-dir", str(folder / "pip-cache")]
+        pip = [str(python), "-m", "pip", "install", "-qq", "--cache-dir", str(folder / "pip-cache")]
         _run([*pip, *words, *_index(generation)])
     seconds = time.monotonic() - began
     used = subprocess.run([str(python), "-c", WORKS], capture_output=True, text=True)
