@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +16,7 @@ from app.errors import KNOWN, AppError, problem, problem_of
 from app.operations import Operations
 from app.paths import default_root, open_home
 from app.terminal import fail
+from env_manager.errors import from_os
 
 cli = typer.Typer(
     add_completion=False,
@@ -107,7 +109,12 @@ def main() -> NoReturn:
     as_json = "--json" in sys.argv
     try:
         try:
-            cli()
+            try:
+                cli()
+            finally:
+                _finish_output()
+        except BrokenPipeError:
+            sys.exit(1)  # whoever read it has read enough
         except KNOWN as error:
             fail(problem_of(error), as_json=as_json)
         except Exception as error:  # the last barrier before the terminal
@@ -119,6 +126,17 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _finish_output() -> None:
+    """Write what is still to be written while a failure can be told; at the interpreter's end it would be a traceback."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
 def _unexpected(error: Exception) -> Problem:
     try:
         log = default_root() / "app.log"
@@ -127,6 +145,8 @@ def _unexpected(error: Exception) -> Problem:
         where = f"The details are in {log}."
     except (OSError, AppError):
         where = "Run `fettle doctor`."
+    if isinstance(error, OSError):
+        return problem_of(from_os(error, "finish this command"))
     return problem("unexpected", f"Fettle met a problem it does not know: {error or type(error).__name__}", where)
 
 

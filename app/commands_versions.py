@@ -59,7 +59,7 @@ def _print(found: Update) -> None:
 def lock(
     platform: Annotated[str, typer.Option(help="linux, windows or macos.")],
     accelerator: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    python: Annotated[str, typer.Option(help="3.10, 3.11 or 3.12.")] = "3.11",
+    python: Annotated[str, typer.Option(help="3.11 or 3.12.")] = "3.11",
     allow_large: Annotated[bool, typer.Option("--allow-large", help="Accept a multi-gigabyte build of torch.")] = False,
     output: Annotated[Path | None, typer.Option(help="The file to write; without it, standard output.")] = None,
     json: JsonFlag = False,

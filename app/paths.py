@@ -86,6 +86,7 @@ def _noted() -> list[Path]:
 def open_home() -> Home:
     """The home folder, made if missing; raises `AppError` when it cannot be written."""
     home = Home(default_root())
+    _require_usable(home.root)
     noted = [] if os.environ.get("FETTLE_HOME") else _noted()
     if noted and not home.root.is_dir():
         # Making an empty folder there would look as if everything were lost.
@@ -109,6 +110,24 @@ def open_home() -> Home:
             "Free space or mend its permissions, or name another folder in FETTLE_HOME.",
         ) from error
     return home
+
+
+def _require_usable(root: Path) -> None:
+    try:
+        os.fspath(root).encode()
+    except UnicodeEncodeError as error:
+        # Records and configuration files are text, and could not name it.
+        raise AppError(
+            "home-name",
+            f"The name of Fettle's folder {os.fspath(root)!r} is not readable text.",
+            "Rename the folder, or name another one in FETTLE_HOME.",
+        ) from error
+    if root.is_symlink() and not root.exists():
+        raise AppError(
+            "home-missing",
+            f"Fettle's folder {root} leads to {os.readlink(root)}, which is not there; its disk may not be connected.",
+            "Connect the disk, or change the link.",
+        )
 
 
 def _finish_move(root: Path, noted: list[Path]) -> None:

@@ -101,7 +101,7 @@ class StepRunner:
         packages = [package for package in install.packages if package.name in files]
         if packages:
             # A folder of links and not a path in the requirement, which would leave our path in the environment.
-            folders = [argument for file in files.values() for argument in ("--find-links", str(file.parent))]
+            folders = [argument for file in files.values() for argument in ("--find-links", file.parent.as_uri())]
             self._run_uv(f"{install.step.id}-large", packages, ["--no-index", *folders], watch)
 
     def _run_uv(self, name: str, packages: Sequence[Locked], source: Sequence[str], watch: StepWatch) -> None:

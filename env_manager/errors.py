@@ -48,10 +48,19 @@ class _Symptom:
     code: str
     message: str
     remedy: str
+    whole: bool = False  # the cause alone would not tell which setting
 
 
 # Read top to bottom; the first match wins, so the specific stand above the general.
 _UV_SYMPTOMS = (
+    _Symptom(
+        r"failed to parse environment variable|invalid value .* for '--|toml parse error|failed to parse: .*\.toml|"
+        r"failed to read `--find-links`|failed to create directory.*file exists",
+        "index-setting",
+        "A setting for the installer program uv cannot be used.",
+        "Correct or unset it: a variable UV_… or PIP_…, a line of uv.toml, or one of pip's configuration.",
+        whole=True,
+    ),
     _Symptom(
         r"hash mismatch",
         "hash-mismatch",
@@ -106,7 +115,7 @@ _UV_SYMPTOMS = (
     _Symptom(
         r"no interpreter found|failed to inspect python|python interpreter not found|failed to download.*python",
         "python-missing",
-        "No Python 3.10, 3.11 or 3.12 was found, and none could be downloaded.",
+        "No Python 3.11 or 3.12 was found, and none could be downloaded.",
         "Install Python 3.11 (for example from your system's package manager), then try again.",
     ),
     _Symptom(
@@ -128,7 +137,7 @@ def from_uv(output: str, returncode: int) -> UvFailed:
     """Turn uv's stderr into a plain error; what is not recognised is shown as it is."""
     for symptom in _UV_SYMPTOMS:
         if re.search(symptom.pattern, output, re.IGNORECASE | re.DOTALL):
-            detail = _detail(output)
+            detail = _error_line(output) if symptom.whole else _detail(output)
             message = f"{symptom.message} ({detail})" if detail else symptom.message
             return UvFailed(symptom.code, message, symptom.remedy, output)
     if returncode < 0:
@@ -146,13 +155,23 @@ def from_uv(output: str, returncode: int) -> UvFailed:
     )
 
 
+def _error_line(output: str) -> str:
+    """All of uv's error in one line, what follows as picture or hint left away."""
+    kept = re.split(r"\n\s*\n|\n\s*\|", output.strip())[0]
+    return _shortened(" ".join(kept.removeprefix("error:").split()))
+
+
 def _detail(output: str) -> str:
     """The line of uv's error that says most: the innermost cause, else the error line, cut to one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [line.split(":", 1)[1].strip() for line in lines if re.match(r"(?i)(cause|caused by):", line)]
     errors = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("error:")]
     chosen = (causes or errors or lines or [""])[-1 if causes else 0]
-    return chosen if len(chosen) <= 300 else chosen[:297] + "..."
+    return _shortened(chosen)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def from_os(error: OSError, doing: str) -> EnvError:

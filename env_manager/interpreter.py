@@ -74,15 +74,34 @@ def choose_interpreter(uv: Uv, versions: Sequence[str], own_folder: Path, cwd: P
             path = _find(finder, version, cwd)
             if path:
                 return Interpreter.found(path, version, _why_found(version, versions))
-    own.run(["python", "install", _request(versions[0]), "--no-bin"], cwd=cwd)
+    _fetch(own, versions, cwd)
     path = _find(own, versions[0], cwd)
     if path is None:
         raise EnvError(
             "python-missing",
-            "No Python 3.10, 3.11 or 3.12 was found, and none could be downloaded.",
+            f"No {_listed(versions)} was found, and none could be downloaded.",
             "Install Python 3.11 (for example from your system's package manager), then try again.",
         )
     return Interpreter.found(path, versions[0], f"Python {versions[0]} was fetched: {_listed(versions)} was not here.")
+
+
+def _fetch(own: Uv, versions: Sequence[str], cwd: Path) -> None:
+    try:
+        own.run(["python", "install", _request(versions[0]), "--no-bin"], cwd=cwd)
+    except UvFailed as error:
+        if not error.code.startswith("index-"):
+            raise
+        # It is not the index of packages that was asked.
+        raise UvFailed(
+            "python-missing",
+            f"No {_listed(versions)} was found, and none could be fetched: {_why(error)}",
+            "Install one of them, for example from your system's package manager, then try again.",
+            error.output,
+        ) from error
+
+
+def _why(error: UvFailed) -> str:
+    return error.message.partition("(")[2].rpartition(")")[0] or error.message
 
 
 def _why_found(version: str, versions: Sequence[str]) -> str:
@@ -108,7 +127,9 @@ def _find(uv: Uv, version: str, cwd: Path) -> str | None:
         return uv.run(arguments, cwd=cwd).strip() or None
     except InstallStopped:
         raise
-    except UvFailed:
+    except UvFailed as error:
+        if error.code == "index-setting":
+            raise  # uv did not even look
         return None
 
 

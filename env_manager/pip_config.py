@@ -144,13 +144,31 @@ def _user_files(environ: Mapping[str, str]) -> list[Path]:
     return [home / ".pip/pip.conf", config / "pip/pip.conf"]
 
 
-def _read_pip_file(file: Path) -> dict[str, str]:
+def broken_pip_file(environ: Mapping[str, str]) -> tuple[Path, str] | None:
+    """The first of pip's files that cannot be understood, and why.
+
+    Whoever installs must stop there, as pip does: the index that it names would be passed over for the public one.
+    """
+    for file in pip_config_files(environ):
+        try:
+            _parse(file)
+        except configparser.Error as error:
+            return file, " ".join(str(error).split())
+        except OSError:
+            continue  # pip passes over what it may not read
+    return None
+
+
+def _parse(file: Path) -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser()
+    parser.read_string(file.read_text(encoding="utf-8", errors="replace"), source=str(file))
+    return parser
+
+
+def _read_pip_file(file: Path) -> dict[str, str]:
     try:
-        parser.read_string(file.read_text(encoding="utf-8", errors="replace"))
+        parser = _parse(file)
     except (OSError, configparser.Error):
-        # pip itself stops at such a file; an unreadable one must not stop an installation that
-        # does not need it, and uv's own error names the index if it did.
         return {}
     found: dict[str, str] = {}
     # pip applies the command's own section after [global].

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from env_manager import child
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_uv
-from env_manager.pip_config import uv_environment
+from env_manager.pip_config import broken_pip_file, uv_environment
 
 # What the outside may tell a child: where things are, which language, which proxy and
 # certificate. Anything else, PYTHONPATH and VIRTUAL_ENV first of all, stays out.
@@ -34,6 +34,10 @@ _KEPT_VARIABLES = frozenset(
 )
 
 
+# As uv itself understands a variable that switches something.
+_NO = ("0", "false", "f", "no", "n", "off", "")
+
+
 def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a child: nothing of Python's or uv's settings leaks in from outside."""
     environ = os.environ if environ is None else environ
@@ -42,6 +46,15 @@ def clean_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
         for name, value in environ.items()
         if name.upper() in _KEPT_VARIABLES or name.upper().startswith("LC_")
     }
+
+
+def _refusal() -> EnvError | None:
+    broken = broken_pip_file(os.environ)
+    return broken and EnvError(
+        "pip-config-broken",
+        f"pip's configuration {broken[0]} cannot be understood, so it is unknown which index it names: {broken[1]}",
+        "Correct the file, or take it away. To pass over all of pip's files, set PIP_CONFIG_FILE to the null device.",
+    )
 
 
 def find_uv() -> str:
@@ -72,6 +85,8 @@ class Uv:
     offline: bool = False
     # Asks the network only for what the cache cannot give.
     cache_first: bool = False
+    # Why nothing may be asked of an index.
+    refused: EnvError | None = None
     # For resolves on behalf of a machine that is not here.
     target: tuple[str, ...] = ()
 
@@ -79,8 +94,9 @@ class Uv:
     def create(cls, cache: Path, log: Callable[[str], None], cancelled: Callable[[], bool]) -> Uv:
         settings = uv_environment(os.environ)
         own_cache = settings.pop("UV_CACHE_DIR", None)
-        offline = bool(settings.pop("UV_OFFLINE", None))
-        return cls(Path(own_cache or cache), clean_environment() | settings, log, cancelled, offline)
+        offline = settings.pop("UV_OFFLINE", "no").lower() not in _NO
+        environ = clean_environment() | settings
+        return cls(Path(own_cache or cache), environ, log, cancelled, offline, refused=_refusal())
 
     def with_offline(self) -> Uv:
         return replace(self, offline=True)
@@ -105,6 +121,8 @@ class Uv:
 
     def run(self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None) -> str:
         """Run uv and return its stdout; raises a plain error from its stderr."""
+        if self.refused:
+            raise self.refused
         if self.cache_first and not self.offline:
             try:
                 return self.with_offline().run(arguments, cwd=cwd, on_tick=on_tick)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from env_manager import pip_config
-from env_manager.pip_config import pip_options, uv_environment
+from env_manager.pip_config import broken_pip_file, pip_options, uv_environment
 
 
 @pytest.fixture
@@ -137,10 +137,14 @@ def test_credentials_of_named_indexes_are_kept(home):
     assert found["UV_INDEX_COMPANY_PASSWORD"] == "p"
 
 
-def test_a_file_that_cannot_be_parsed_is_passed_over(home, tmp_path):
-    """A broken file of somebody else's does not stop Fettle."""
+def test_a_file_that_cannot_be_parsed_is_named(home, tmp_path):
+    """It stops nobody who installs nothing; who does must not take the public index in place of the one it names."""
+    write(tmp_path / ".config/pip/pip.conf", "[global]\nindex-url = http://company\n")
+    assert broken_pip_file(home) is None
     write(tmp_path / ".config/pip/pip.conf", "no section here\n")
     assert pip_options(home) == {}
+    file, reason = broken_pip_file(home)
+    assert file == tmp_path / ".config/pip/pip.conf" and "no section headers" in reason
 
 
 def test_it_works_alone_with_the_standard_library_only():
