@@ -7,8 +7,13 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def replace_text(file: Path, text: str) -> None:
@@ -16,14 +21,43 @@ def replace_text(file: Path, text: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
+            _hold(handle)
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
-        os.replace(temporary, file)
+            if os.name == "posix":
+                os.replace(temporary, file)  # while it is held, so that nobody takes it for abandoned
+        if os.name != "posix":
+            os.replace(temporary, file)  # Windows renames only what is closed
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+def _hold(handle: int) -> None:
+    if sys.platform != "win32":
+        with suppress(OSError):  # a network disk without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def abandoned(folders: Iterable[Path]) -> Iterator[Path]:
+    """What `replace_text` began in these folders and nobody will finish, because its writer was killed."""
+    for folder in folders:
+        for file in folder.glob(".*-????????"):
+            if file.is_file() and not _held(file):
+                yield file
+
+
+def _held(file: Path) -> bool:
+    if sys.platform == "win32":
+        return False  # it cannot be removed there while it is open
+    try:
+        with file.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def replace_json(file: Path, value: Any) -> None:

@@ -24,9 +24,10 @@ from env_manager.preflight import check_files
 from env_manager.store_format import bring_up_to_date, is_older, require_known
 from env_manager.way_back import earlier
 
-__all__ = ["BUILD_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
+__all__ = ["BUILD_PREFIX", "CLEARED_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
 
 REMOVED_PREFIX = ".removed-"
+CLEARED_PREFIX = ".tmp-cleared-"  # in the cache
 _LONGEST_ID = 100
 
 
@@ -121,12 +122,14 @@ class Store:
         return generation
 
     def point_to(self, id: str, action: str) -> None:
-        """Replace the pointer file, then note it in the history; only for a generation proved just before."""
+        """Note it in the history, then replace the pointer file; only for a generation proved just before.
+
+        In this order a failure leaves the old one active, and a kill between the two loses no way back.
+        """
         require_known(self.envs)
         try:
-            before = self.active_id()
+            self._note({"action": action, "id": id, "before": self.active_id()})
             durable.replace_text(self.pointer, id + "\n")
-            self._note({"action": action, "id": id, "before": before})
         except OSError as error:
             raise from_os(error, "switch the active environment") from error
 
@@ -256,8 +259,7 @@ class Store:
 
         Returns the names removed. What cannot be removed is left: it is in nobody's way, least of all a rollback's.
         """
-        left = (each for prefix in (BUILD_PREFIX, REMOVED_PREFIX) for each in self.envs.glob(prefix + "*"))
-        if not (any(left) or is_older(self.envs)):
+        if not (any(self._leftovers()) or is_older(self.envs)):
             return ()  # without taking the lock, which an installer may want at this very moment
         try:
             with self.install_lock():
@@ -267,19 +269,26 @@ class Store:
                 return ()
             raise
 
+    def _leftovers(self) -> Iterator[Path]:
+        for prefix in (BUILD_PREFIX, REMOVED_PREFIX):
+            yield from self.envs.glob(prefix + "*")
+        yield from durable.abandoned((self.envs, *self._folders()))
+        yield from self.cache.glob(CLEARED_PREFIX + "*")
+
     def remove_leftovers(self) -> tuple[str, ...]:
         """The part of `clean` for a caller that holds the install lock."""
         removed: list[str] = []
         for folder in sorted((*self.envs.glob(BUILD_PREFIX + "*"), *self.envs.glob(REMOVED_PREFIX + "*"))):
             with suppress(OSError):  # belongs to another user, perhaps
-                shutil.rmtree(folder) if folder.is_dir() and not folder.is_symlink() else folder.unlink()
+                _delete(folder)
                 removed.append(folder.name)
-        for file in (*self.envs.glob(".active-*"), *self.envs.glob("*/.*.json-*")):
+        for file in durable.abandoned((self.envs, *self._folders())):
             with suppress(OSError):
                 file.unlink(missing_ok=True)
         # A killed uv leaves half-unpacked wheels in the cache, which nobody would ever look at again.
-        for folder in self.cache.glob(".tmp*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for left in self.cache.glob(".tmp*"):
+            with suppress(OSError):
+                _delete(left)
         return tuple(removed)
 
     def status(self) -> Status:
@@ -322,6 +331,10 @@ class Store:
     def list(self) -> tuple[Generation, ...]:
         """Every generation that can be read, oldest first."""
         return self.status().generations
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _look_at(generation: Generation) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from env_manager import durable
 from env_manager.disk_use import freed, inodes, total
 from env_manager.errors import EnvError, from_os
-from env_manager.generations import REMOVED_PREFIX, Generation, Store
+from env_manager.generations import CLEARED_PREFIX, REMOVED_PREFIX, Generation, Store
 
 POLICY = "keep.json"
 
@@ -59,7 +59,7 @@ def remove(store: Store, ids: Sequence[str], *, in_use: Collection[str] = (), wi
         for id in ids:
             _remove(store, id)
         for archive in archives:
-            shutil.rmtree(archive, ignore_errors=True)
+            _clear(store, archive)
         return told
 
 
@@ -93,6 +93,16 @@ def _remove(store: Store, id: str) -> None:
         shutil.rmtree(hidden)
     except OSError as error:
         raise from_os(error, f"delete environment {id}") from error
+
+
+def _clear(store: Store, archive: Path) -> None:
+    """Take an unpacked package out of the cache by one rename: uv would install from one that is half deleted."""
+    hidden = store.cache / f"{CLEARED_PREFIX}{archive.name}"
+    try:
+        archive.rename(hidden)
+    except OSError:
+        return  # it stays whole, and only takes room
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def processes_in(folder: Path) -> tuple[int, ...]:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UI = ROOT / "ui"
-# What the real browser and the real window need on Debian and Ubuntu.
+# What the real browser, the real window and the faults at system calls need on Debian and Ubuntu.
 DEBIAN = (
     "chromium xvfb xauth libnss3 libasound2 libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 "
     "libxcb-shape0 libxcomposite1 libxdamage1 libxrandr2 libxtst6 libxkbfile1 libdbus-1-3 libfontconfig1 "
-    "libglib2.0-0 fonts-dejavu-core"
+    "libglib2.0-0 fonts-dejavu-core strace"
 ).split()
 NODE_OLDEST = (20, 19)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -201,3 +202,45 @@ def test_generations_are_listed_oldest_first(store):
     """By the time they were made."""
     assert [generation.id for generation in store.list()] == ["g1", "g2", "g3"]
     assert store.status().as_json()["generations"][0]["python"].endswith(("python", "python.exe"))
+
+
+def test_a_kill_between_note_and_switch_changes_no_way_back(store, monkeypatch):
+    """The note says what was meant; that it never came to be is seen from where the next switch began."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for id, action in (("g1", "activate"), ("g2", "rollback"), ("g1", "install")):
+        with monkeypatch.context() as patch:
+            patch.setattr("env_manager.durable.replace_text", killed)
+            with pytest.raises(KeyboardInterrupt):
+                store.point_to(id, action)
+        assert (store.active_id(), store.previous().id) == ("g3", "g2")
+    store.point_to("g1", "activate")
+    assert store.previous().id == "g3"
+
+
+def test_a_switch_that_cannot_be_noted_is_not_made(store):
+    """As on a full disk: the failure is told and the old one stays active."""
+    store.history.unlink()
+    store.history.mkdir()
+    assert code(store.rollback, "g1") == "system-error"
+    assert store.active_id() == "g3"
+
+
+def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not(store, monkeypatch):
+    """The lock on a temporary file dies with its writer."""
+    left = [store.envs / ".active-abcdefgh", store.envs / "g2" / ".label.json-abcdefgh"]
+    for file in left:
+        file.write_text("half")
+    replace, seen = os.replace, []
+
+    def while_written(temporary: str, file: Path) -> None:
+        store.clean()
+        seen.append(Path(temporary).exists())
+        replace(temporary, file)
+
+    monkeypatch.setattr("os.replace", while_written)
+    store.label("g1", name="kept")
+    assert set(seen) == {True} and store.get("g1").name == "kept"
+    assert not any(file.exists() for file in left)
