@@ -190,7 +190,7 @@ class Build:
 
     def shared_bytecode(self, lock: Lock) -> SharedBytecode:
         """Bytecode of older generations, to be shared where the sources are the same files."""
-        return SharedBytecode(self.env, [env for env, _ in self._relatives(lock.sha256)])
+        return SharedBytecode(self.env, self._relatives(lock.sha256))
 
     def bytes_needed(self, lock: Lock, sizes: Mapping[str, WheelSize]) -> int:
         """Bytes that installing this lock will take on the disk."""

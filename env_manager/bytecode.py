@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from env_manager.verify import site_packages
@@ -17,12 +18,19 @@ from env_manager.verify import site_packages
 _FOLDER = "__pycache__"
 
 
+@dataclass(frozen=True)
+class _Donor:
+    site: Path
+    proved_at: int  # in nanoseconds
+
+
 class SharedBytecode:
     """Links bytecode from older environments into a new one, package by package as they arrive."""
 
-    def __init__(self, env: Path, donors: Sequence[Path]) -> None:
+    def __init__(self, env: Path, donors: Sequence[tuple[Path, Path]]) -> None:
+        """`donors` are environments with their records: what was compiled later was not proved and may be torn."""
         self.site = site_packages(env)
-        self.donors = [site_packages(donor) for donor in donors]
+        self.donors = [_Donor(site_packages(donor), _written(record)) for donor, record in donors]
         self.linked = 0
         self._seen: set[str] = set()
 
@@ -33,10 +41,10 @@ class SharedBytecode:
             folder = self.site / name
             if folder.is_dir() and not name.endswith(".dist-info"):
                 for donor in self.donors:
-                    self._share_folder(os.fspath(folder), os.fspath(donor / name))
+                    self._share_folder(os.fspath(folder), os.fspath(donor.site / name), donor.proved_at)
         return self.linked
 
-    def _share_folder(self, folder: str, donor: str) -> None:
+    def _share_folder(self, folder: str, donor: str, proved_at: int) -> None:
         waiting = [(folder, donor)]
         while waiting:
             here, there = waiting.pop()
@@ -47,12 +55,14 @@ class SharedBytecode:
                     entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != _FOLDER
                 ]
             waiting += [(os.path.join(here, name), os.path.join(there, name)) for name in below]
-            self._link_all(here, there)
+            self._link_all(here, there, proved_at)
 
-    def _link_all(self, here: str, there: str) -> None:
+    def _link_all(self, here: str, there: str, proved_at: int) -> None:
         compiled = sorted(name for name in _names(Path(there, _FOLDER)) if name.endswith(".pyc"))
         fitting = [name for name in compiled if _same_source(here, there, name.split(".")[0] + ".py")]
         for name in fitting:
+            if _written(os.path.join(there, _FOLDER, name)) > proved_at:
+                continue
             target = os.path.join(here, _FOLDER, name)
             try:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -62,6 +72,13 @@ class SharedBytecode:
             except OSError:
                 # No links on this disk, or too many: Python compiles the module itself.
                 return
+
+
+def _written(file: str | Path) -> int:
+    try:
+        return os.stat(file).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _names(folder: Path) -> set[str]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from env_manager.before_run import remember
+from env_manager.assemble import assemble
 from env_manager.build import Build, building, proving
-from env_manager.build_steps import StepRunner
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, UvFailed
@@ -22,7 +21,7 @@ from env_manager.large import WHEELS, collect_wheels
 from env_manager.locking import Request, lock_for, measure
 from env_manager.progress import Reporter
 from env_manager.proof import find_proof
-from env_manager.resolve import index_arguments, is_impossible, split_by_step
+from env_manager.resolve import is_impossible
 from env_manager.torch_index import Asked
 
 
@@ -97,42 +96,16 @@ def _build(build: Build, hardware: Hardware, catalog: Catalog, request: Request)
     proof = find_proof(build.store, lock.sha256, hardware.as_json(), interpreter.path, probes, plan.torch.devices)
     if proof.source:
         build.uv.log(f"proved in {proof.source}: the same lock, machine and interpreter; nothing is probed again")
-    build.phase("install", "Installing, step by step")
-    steps = StepRunner(
-        uv=build.uv,
-        python=build.python,
-        folder=build.folder,
-        report=build.report,
+    return assemble(
+        build,
+        interpreter,
+        plan,
+        lock,
         sizes=sizes,
         large=large,
-        index_arguments=index_arguments(plan),
-        environ=plan.torch.environ(),
-        before_probe=build.shared_bytecode(lock).share,
-        proved=proof.checks,
-    )
-    rows = steps.run_all(split_by_step(plan, lock))
-
-    build.phase("verify", "Checking every installed file")
-    build.require_whole(lock)
-    build.phase("prove", "Proving the finished environment")
-    checks = proof.checks or tuple(build.prove(plan, lock))
-
-    build.phase("commit", "Making the new environment durable")
-    generation = build.commit(
+        proof=proof,
         name=request.name or (recipe.name if recipe else None),
-        packages=lock.versions,
         hardware=hardware.as_json(),
-        plan=plan.as_json(),
-        overrides=plan.overrides,
-        lock_sha256=lock.sha256,
         decided_by=locked.decided_by,
-        interpreter=interpreter.as_json(),
-        steps=tuple(rows),
-        checks=tuple(check.as_json() for check in checks),
-        probes=probes,
         bytes_estimated=estimate,
-        proof=proof.key,
-        proved_by=proof.source,
     )
-    remember(generation, checks)
-    return generation

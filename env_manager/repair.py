@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from env_manager.before_run import remember
+from env_manager.assemble import assemble
 from env_manager.build import Build, building
-from env_manager.build_steps import StepRunner
 from env_manager.damage import note_damage
 from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Generation, Store
@@ -17,7 +17,7 @@ from env_manager.large import WHEELS, LargeWheels
 from env_manager.plan import Plan
 from env_manager.progress import Reporter
 from env_manager.recorded import recorded_lock, recorded_plan
-from env_manager.resolve import LOCK_NAME, Lock, index_arguments, split_by_step
+from env_manager.resolve import LOCK_NAME, PYLOCK_NAME, Lock
 
 
 @dataclass(frozen=True)
@@ -87,35 +87,19 @@ def _evict(build: Build, damage: Integrity) -> tuple[str, ...]:
 
 def _rebuild(build: Build, old: Generation, plan: Plan, lock: Lock) -> Generation:
     interpreter = build.make_environment([old.interpreter["version"]])
-    (build.folder / LOCK_NAME).write_text(lock.text, encoding="utf-8", newline="\n")
-    build.phase("install", "Installing from the lock, step by step")
-    steps = StepRunner(
-        uv=build.uv,
-        python=build.python,
-        folder=build.folder,
-        report=build.report,
+    for name in (LOCK_NAME, PYLOCK_NAME):
+        if (old.folder / name).is_file():
+            shutil.copyfile(old.folder / name, build.folder / name)
+    return assemble(
+        build,
+        interpreter,
+        plan,
+        lock,
         sizes={},
         large=LargeWheels(build.uv, build.store.root / WHEELS, {}, above=0),  # uv's cache has nearly all
-        index_arguments=index_arguments(plan),
-        environ=plan.torch.environ(),
-    )
-    rows = steps.run_all(split_by_step(plan, lock))
-    build.phase("verify", "Checking every installed file")
-    build.require_whole(lock)
-    build.phase("prove", "Proving the finished environment")
-    checks = build.prove(plan, lock)
-    build.phase("commit", "Making the new environment durable")
-    generation = build.commit(
+        # The old bytecode may be what is broken.
+        share_bytecode=False,
         name=f"repair of {old.name or old.id}"[:MOST_NAME],
-        packages=lock.versions,
         hardware=old.hardware,
-        plan=old.plan,
-        overrides=old.overrides,
-        lock_sha256=lock.sha256,
-        interpreter=interpreter.as_json(),
-        steps=tuple(rows),
-        checks=tuple(check.as_json() for check in checks),
-        probes=old.probes,
+        decided_by=old.decided_by,
     )
-    remember(generation, checks)
-    return generation

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,3 +209,15 @@ def _own_names(generation: Generation, shared: object) -> list[str]:
         if path.is_file() and not path.is_symlink() and (stat.st_dev, stat.st_ino) not in shared:  # type: ignore[operator]
             found.append(path.name)
     return found
+
+
+def test_bytecode_that_was_spoilt_since_the_proof_is_not_shared(bench):
+    """Python would believe it by its source's time and fail: the new environment compiles the module itself."""
+    first = bench.install()
+    file = next(path for name, path in compiled(first).items() if "fx_first" in name)
+    header = file.read_bytes()[:16]
+    file.write_bytes(header + b"torn")
+    os.utime(file, (time.time() + 5,) * 2)
+    again = bench.install()
+    assert not (again.env / file.relative_to(first.env)).exists()
+    subprocess.run([str(again.python), "-I", "-c", "import fx_first"], timeout=120, check=True)

@@ -325,3 +325,15 @@ def test_an_environment_that_is_torn_twice_is_refused(bench, recorder):
     assert recorder.phases.count("install") == 2
     assert bench.store.active_id() == old.id
     assert not list(bench.store.envs.glob(".build-*"))
+
+
+@pytest.mark.env
+def test_a_repaired_generation_shares_no_bytecode_and_can_be_exported(bench):
+    """What was compiled may be what is broken; the list of wheels goes along with the lock."""
+    old = bench.install()
+    in_cache(bench, "fx_base")[0].write_text("raise OSError")
+    new = repair(bench.store, report=Recorder()).generation
+    pairs = [(file, new.env / file.relative_to(old.env)) for file in old.env.glob("lib/**/fx_*/**/*.pyc")]
+    assert pairs and not any(other.exists() and os.path.samefile(file, other) for file, other in pairs)
+    assert (new.folder / "pylock.toml").read_bytes() == (old.folder / "pylock.toml").read_bytes()
+    assert bench.install().lock_sha256 == old.lock_sha256
