@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 from typing import Any
 
 
@@ -11,8 +10,8 @@ def earlier(rows: Iterable[dict[str, Any]], current: str | None) -> Iterator[str
     """The generations that were active before the present one, the newest first, each once."""
     trail: list[str] = []
     switches = [row for row in rows if row.get("id") and isinstance(row["id"], str)]
-    began = [row.get("before") for row in switches[1:]]
-    for row, then in zip_longest(switches, began, fillvalue=current):
+    then_active = [*(row.get("before") for row in switches[1:]), current]
+    for row, then in zip(switches, then_active, strict=False):
         # A switch is noted before it is made. Where the next began from the same place it was cut off between.
         if then is not None and then == row.get("before") != row["id"]:
             continue
