@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,8 +43,25 @@ def wheel_files(folder: Path, chosen: Mapping[str, str], sizes: Mapping[str, Whe
 def collect_wheels(folder: Path, envs: Path) -> None:
     """Forget the large wheels that no generation's lock names; what cannot be removed now is left to the next time."""
     with suppress(OSError):
-        locks = [lock.read_text(encoding="utf-8", errors="replace") for lock in envs.glob(f"*/{LOCK_NAME}")]
-        WheelStore(folder).collect({sha256 for text in locks for sha256 in re.findall(r"sha256:([0-9a-f]{64})", text)})
+        WheelStore(folder).collect(_named(envs.glob("*")))
+
+
+def only_for(folder: Path, envs: Path, leaving: Collection[Path]) -> list[Path]:
+    """The large wheels that only the `leaving` generations' locks name; none where a lock cannot be read."""
+    try:
+        kept = _named(each for each in envs.glob("*") if each not in leaving)
+        return [folder / sha256 for sha256 in sorted(_named(leaving) - kept) if (folder / sha256).is_dir()]
+    except OSError:
+        return []
+
+
+def _named(generations: Iterable[Path]) -> set[str]:
+    found: set[str] = set()
+    for generation in generations:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            text = (generation / LOCK_NAME).read_text(encoding="utf-8", errors="replace")
+            found.update(re.findall(r"sha256:([0-9a-f]{64})", text))
+    return found
 
 
 class LargeWheels:

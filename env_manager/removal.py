@@ -14,6 +14,7 @@ from env_manager import durable
 from env_manager.disk_use import freed, inodes, total
 from env_manager.errors import EnvError, from_os
 from env_manager.generations import CLEARED_PREFIX, REMOVED_PREFIX, Generation, Store
+from env_manager.large import WHEELS, only_for
 
 POLICY = "keep.json"
 
@@ -22,7 +23,7 @@ POLICY = "keep.json"
 class Removal:
     """What deleting these generations does to the disk.
 
-    `freed_bytes` come free by the deletion alone; `kept_bytes` stay because the package cache or
+    `freed_bytes` come free by the deletion alone, with large wheels that nothing else needs; `kept_bytes` stay because the package cache or
     another generation uses the same files; `cache_bytes` come free in the cache if that is cleared
     of what no other generation uses.
     """
@@ -39,9 +40,10 @@ class Removal:
 def preview(store: Store, ids: Sequence[str]) -> Removal:
     """What `remove` would free; nothing is changed."""
     folders = [store.get(id).folder for id in ids]
-    here = inodes(*folders)
+    going = [*folders, *only_for(store.root / WHEELS, store.envs, folders)]
+    here = inodes(*going)
     alone = freed(here.values())
-    with_cache = inodes(*folders, *_unused_archives(store, folders))
+    with_cache = inodes(*going, *_unused_archives(store, folders))
     return Removal(tuple(ids), alone, total(here.values()) - alone, freed(with_cache.values()) - alone)
 
 
@@ -55,11 +57,13 @@ def remove(store: Store, ids: Sequence[str], *, in_use: Collection[str] = (), wi
         for id in ids:
             require_removable(store, store.get(id), in_use)
         told = preview(store, ids)
-        archives = _unused_archives(store, [store.envs / id for id in ids]) if with_cache else []
+        folders = [store.envs / id for id in ids]
+        unneeded = only_for(store.root / WHEELS, store.envs, folders)
+        unneeded += _unused_archives(store, folders) if with_cache else []
         for id in ids:
             _remove(store, id)
-        for archive in archives:
-            _clear(store, archive)
+        for folder in unneeded:
+            _clear(store, folder)
         return told
 
 
@@ -95,11 +99,11 @@ def _remove(store: Store, id: str) -> None:
         raise from_os(error, f"delete environment {id}") from error
 
 
-def _clear(store: Store, archive: Path) -> None:
-    """Take an unpacked package out of the cache by one rename: uv would install from one that is half deleted."""
-    hidden = store.cache / f"{CLEARED_PREFIX}{archive.name}"
+def _clear(store: Store, unneeded: Path) -> None:
+    """Take an unpacked package, or a large wheel, away by one rename: one half deleted would be installed from."""
+    hidden = store.cache / f"{CLEARED_PREFIX}{unneeded.name}"
     try:
-        archive.rename(hidden)
+        unneeded.rename(hidden)
     except OSError:
         return  # it stays whole, and only takes room
     shutil.rmtree(hidden, ignore_errors=True)

@@ -109,6 +109,24 @@ def test_a_preview_of_a_deletion_is_what_the_disk_then_has_more(store, ids, with
     assert [each.id for each in store.list()] == [f"g{n}" for n in range(1, 6) if f"g{n}" not in ids]
 
 
+def test_a_large_wheel_goes_with_the_last_generation_that_needs_it(store):
+    """It is counted beforehand; one that another lock names stays, and so does one that is still on its way."""
+    alone, shared, coming = ("a" * 64, "b" * 64, "c" * 64)
+    wheels = store.root / "wheels"
+    for sha256 in (alone, shared):
+        (wheels / sha256).mkdir(parents=True)
+        (wheels / sha256 / "x-1.0-py3-none-any.whl").write_bytes(os.urandom(PAYLOAD))
+    (wheels / f"{coming}.part").write_bytes(b"half")
+    (store.envs / "g1" / "requirements.lock").write_text(f"x==1.0 --hash=sha256:{alone} --hash=sha256:{shared}")
+    (store.envs / "g2" / "requirements.lock").write_text(f"x==1.0 --hash=sha256:{shared}")
+    store.clean()
+    told = removal.preview(store, ["g1"])
+    before = disk_bytes(store.root) - store.history.stat().st_blocks * 512
+    removal.remove(store, ["g1"])
+    assert told.freed_bytes == before - (disk_bytes(store.root) - store.history.stat().st_blocks * 512) >= 2 * PAYLOAD
+    assert sorted(each.name for each in wheels.iterdir()) == [shared, f"{coming}.part"]
+
+
 def test_the_cache_gives_back_what_no_other_generation_uses(store):
     """A package of the deleted generation alone goes from the cache too, a shared one stays."""
     alone = store.cache / "archive-v0" / "alone" / "alone.bin"
