@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from app import home as homes
+from app.errors import AppError
 from app.operations import Operations
+from app.outside import untouched
 from app.paths import open_home
 from app.terminal import say_json, size
 from env_manager import removal
@@ -62,8 +64,20 @@ def uninstall(
     print("This deletes:" if not list_only else "This would be deleted:")
     for path in homes.to_remove(operations.home, keep_runs=keep_runs):
         print(f"  {path}" + (f"  {size(taken[path.name])}" if path.name in taken else ""))
-    print("Not deleted: the checkout or package that Fettle runs from, and its entry in the desktop's menu.")
-    if list_only or not (yes or typer.confirm("Delete all of this?")):
+    for line in untouched(operations):
+        print(f"Not touched: {line}")
+    if list_only:
         return
+    if not yes:
+        _confirm()
     left = homes.uninstall(operations, keep_runs=keep_runs)
     print("Deleted." + ("".join(f"\n  left: {path}" for path in left)))
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise AppError(
+            "not-confirmed", "Nothing was deleted: there is nobody to ask.", "Add --yes to delete all of it."
+        )
+    if not typer.confirm("Delete all of this?"):
+        raise typer.Exit(1)

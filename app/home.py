@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from app.errors import AppError
 from app.operations import Operations
+from app.outside import made_by_installers
 from app.paths import LOCK, Home, location_file, note_location
 from env_manager import durable
 from env_manager.disk_use import inodes, total
@@ -192,10 +193,11 @@ def _copy_file(source: str, target: str, copied: dict[tuple[int, int], str]) -> 
 
 
 def to_remove(home: Home, *, keep_runs: bool) -> list[Path]:
-    """What an uninstall would delete: parts and files of ours in the home folder, and the note of where it lies."""
+    """What an uninstall would delete: parts and files of ours in the home folder, the note of where it lies, the menu's entry."""
     kept = {"runs"} if keep_runs else set()
     found = [home.root / name for name in (*PARTS, *FILES) if name not in kept]
-    return [path for path in (*found, location_file()) if path.exists() or path.is_symlink()]
+    found += [location_file(), *made_by_installers()]
+    return [path for path in found if path.exists() or path.is_symlink()]
 
 
 def uninstall(operations: Operations, *, keep_runs: bool) -> list[Path]:
@@ -210,7 +212,9 @@ def uninstall(operations: Operations, *, keep_runs: bool) -> list[Path]:
             else:
                 path.unlink(missing_ok=True)
         if not any(root.iterdir()):
-            root.rmdir()
+            root.resolve().rmdir()
+            if root.is_symlink():
+                root.unlink()
             return []
     except OSError as error:
         raise from_os(error, "remove all of its folder") from error

@@ -19,8 +19,10 @@ from env_manager.errors import EnvError
 from env_manager.generations import MANIFEST, Generation, Store
 from env_manager.preflight import check_files
 from env_manager.verify import RECORD_NAME, take_record
+from trainer.operation import create
 
 PAYLOAD = 200_000
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -30,6 +32,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = open_home().root
     fetched = root / "python" / "cpython-3.11" / "bin" / "python3.11"
     fetched.parent.mkdir(parents=True)
@@ -221,3 +224,53 @@ def test_nothing_is_removed_while_something_runs(root):
     with FileLock(root / LOCK):
         assert code(homes.uninstall, Operations(open_home()), keep_runs=False) == "home-busy"
     assert Store(root).active().id == "g1"
+
+
+def uninstaller(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app.cli", "uninstall", *words]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+
+def test_an_uninstall_by_command_asks_names_what_it_leaves_and_takes_the_menus_entry(root, tmp_path, monkeypatch):
+    """Where nobody can answer nothing is deleted; a run elsewhere and the models of other programs stay."""
+    hub, elsewhere = tmp_path / "hub", tmp_path / "my run"
+    hub.mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+    create(elsewhere, {"id": "run-1", "kind": "train", "title": "Mine"})
+    (elsewhere / "events.jsonl").write_text('{"type": "stopped", "seq": 1, "time": 1.0, "protocol": 1}\n')
+    (root / "runs" / "run-1.json").write_text(json.dumps({"folder": str(elsewhere)}))
+    menu = [sys.executable, "-I", str(ROOT / "installers" / "linux" / "install.py")]
+    subprocess.run(menu, check=True, capture_output=True)
+    fetched = tmp_path / "cache" / "fettle" / "uv-0.1"
+    fetched.mkdir(parents=True)
+    entry = tmp_path / "data" / "applications" / "fettle.desktop"
+
+    refused = uninstaller()
+    assert refused.returncode == 1 and "[not-confirmed]" in refused.stderr
+    listed = uninstaller("--list").stdout
+    assert str(entry) in listed and str(fetched.parent) in listed and root.is_dir() and entry.is_file()
+    assert f"Not touched: a run whose folder you chose: {elsewhere}" in listed
+    assert f"Not touched: models that other programs use too: {hub}" in listed
+
+    done = uninstaller("--yes")
+    assert done.returncode == 0, done.stderr
+    assert not root.exists() and not entry.exists() and not fetched.exists()
+    assert [each.name for each in (tmp_path / "data").rglob("*") if each.is_file()] == []
+    assert elsewhere.is_dir() and hub.is_dir()
+
+
+def test_an_uninstall_leaves_the_menus_entry_of_another_checkout(root, tmp_path):
+    """It starts another program."""
+    entry = tmp_path / "data" / "applications" / "fettle.desktop"
+    entry.parent.mkdir()
+    entry.write_text(f"[Desktop Entry]\nTryExec={tmp_path}/other/fettle\n")
+    assert uninstaller("--yes").returncode == 0
+    assert entry.is_file() and not root.exists()
+
+
+def test_an_uninstall_of_a_linked_home_takes_link_and_folder(root, tmp_path):
+    """Nothing is left that the next start would stumble over."""
+    root.rename(tmp_path / "disk")
+    root.symlink_to(tmp_path / "disk")
+    assert homes.uninstall(Operations(open_home()), keep_runs=False) == []
+    assert not root.is_symlink() and not (tmp_path / "disk").exists()
