@@ -8,6 +8,7 @@ from collections.abc import Callable
 from app.api.schema import Action, CheckedView, FindingView
 from app.api.schema_generations import CheckView
 from app.operations import Operations
+from app.views import finding_view
 from env_manager.damage import forget_damage, note_damage
 from env_manager.diagnosis import Finding, diagnose
 from env_manager.errors import InstallStopped
@@ -59,13 +60,7 @@ def check_view(check: Check) -> CheckView:
 
 
 def _finding(finding: Finding, *, can_go_back: bool) -> FindingView:
-    return FindingView(
-        name=finding.name,
-        cause=finding.cause,
-        evidence=finding.evidence,
-        remedy=finding.remedy,
-        action=action_of(finding, can_go_back=can_go_back),
-    )
+    return finding_view(finding).model_copy(update={"action": action_of(finding, can_go_back=can_go_back)})
 
 
 def action_of(finding: Finding, *, can_go_back: bool) -> Action | None:

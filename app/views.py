@@ -6,8 +6,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.api.schema import EvaluationView, InstallView, OperationView, Problem, StepView, TrainView
+from app.api.schema import (
+    EvaluationView,
+    FindingView,
+    InstallView,
+    OperationView,
+    Problem,
+    StepView,
+    TrainView,
+)
 from app.errors import problem
+from env_manager.diagnosis import Finding, diagnose_install
 from trainer.operation import FINAL, Event, Tail, read_record, state
 from trainer.spec import RunSpec
 
@@ -112,6 +121,7 @@ class Followed:
             text=self._phase.get("text", ""),
             steps=list(self._steps.values()),
             generation=last.get("generation"),
+            findings=_why(last["message"]) if last.get("type") == "failed" else [],
         )
 
     def _train(self) -> TrainView:
@@ -155,6 +165,22 @@ def _adapter(folder: Path, noted: str | None) -> str | None:
     if noted is None or Path(noted).exists() or not (folder / Path(noted).name).exists():
         return noted
     return str(folder / Path(noted).name)
+
+
+def _why(message: str) -> list[FindingView]:
+    """What a failed installation's message was recognised as; nothing where it says no more than itself."""
+    return [finding_view(each) for each in diagnose_install(message) if each.name != "unknown"]
+
+
+def finding_view(finding: Finding) -> FindingView:
+    """A finding of the diagnosis as the page shows it."""
+    return FindingView(
+        name=finding.name,
+        cause=finding.cause,
+        evidence=finding.evidence,
+        remedy=finding.remedy,
+        action=finding.action,
+    )
 
 
 def _step(step: dict[str, Any], log_from: int | None, log: int | None) -> StepView:

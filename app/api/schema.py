@@ -112,13 +112,14 @@ class StepView(BaseModel):
 
 
 class InstallView(BaseModel):
-    """An installation, or the repair of an environment from its own lock."""
+    """An installation, or the repair of an environment from its own lock; `findings` say why it failed, if known."""
 
     repair: bool
     phase: str
     text: str
     steps: list[StepView]
     generation: str | None
+    findings: list[FindingView]
 
 
 class EvaluationView(BaseModel):

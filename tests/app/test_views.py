@@ -85,3 +85,18 @@ def test_a_step_tells_its_rate_its_time_left_its_proof_and_its_part_of_the_log(t
     assert (second.state, second.reason) == ("failed", "two has no wheel")
     assert first.log_from is not None
     assert read_log(operation.folder, first.log_from, until=first.log_to) == ("of one\n", first.log_to)
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [("uv said: No space left on device (os error 28)", ["disk-full"]), ("something that nobody has seen", [])],
+)
+def test_a_failed_installation_names_its_cause_where_it_is_known(
+    tmp_path: Path, message: str, names: list[str]
+) -> None:
+    create(tmp_path / "install-1", {"id": "install-1", "kind": "install", "title": "t"})
+    with Operation(tmp_path / "install-1") as operation:
+        operation.emit("failed", code="install-failed", message=message, remedy="r")
+    view = Followed(operation.folder).view()
+    assert view.install and [each.name for each in view.install.findings] == names
+    assert all(each.cause and each.remedy for each in view.install.findings)
