@@ -90,10 +90,16 @@ def diagnose(
 def _behind_words(generation: Generation, checks: Sequence[Check]) -> list[Finding]:
     said = "\n".join(f"{check.evidence}\n{check.detail}" for check in checks if not check.ok)
     cause = "A library was built for another processor, system or Python."
-    return [
+    found = [
         Finding("wheel-wrong-platform", cause, evidence, NO_STRANGERS, "repair")
         for evidence in library_symptoms.foreign_libraries(generation, said)
     ]
+    led_astray = library_symptoms.other_library_path(generation, said)
+    if led_astray:
+        cause = "A setting of this machine makes programs load other libraries than their own."
+        remedy = "Unset LD_LIBRARY_PATH (and LD_PRELOAD) where Fettle is started, then check again."
+        found.append(Finding("library-path-set", cause, led_astray, remedy))
+    return found
 
 
 def _suspects(generation: Generation) -> Iterator[str]:

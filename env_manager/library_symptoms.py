@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -60,6 +61,20 @@ def _of_other_python(generation: Generation, said: str) -> Iterator[str]:
             tag = re.search(r"\.(?:cpython-|cp)(3\d+)\D", file.name)
             if tag and tag.group(1) != own:
                 yield f"{module} is there as {file.name}, for Python 3.{tag.group(1)[1:]}."
+
+
+def other_library_path(generation: Generation, said: str) -> str | None:
+    """Where a variable leads to a library that the environment has its own of, if a check complains of one."""
+    if not re.search(r"undefined symbol|symbol lookup error|version [`'\w.]+ not found|shared object", said):
+        return None
+    own = {file.name for file in generation.env.rglob("*.so*")}
+    for name in ("LD_LIBRARY_PATH", "LD_PRELOAD"):
+        for place in filter(None, re.split(r"[:\s]", os.environ.get(name, ""))):
+            path = Path(place)
+            for file in sorted(path.glob("*.so*")) if path.is_dir() else [path]:
+                if file.name in own and file.is_file():
+                    return f"{name} leads to {file}, which the environment has its own of."
+    return None
 
 
 def not_as_packed(generation: Generation) -> str | None:

@@ -105,9 +105,8 @@ def driver_check(torch: Mapping[str, Any], hardware: Hardware) -> Check:
     build, least = torch["build"], torch.get("driver")
     if not hardware.driver:
         why = f" {hardware.notes[0]}" if hardware.notes else ""
-        return Check(
-            "driver", False, f"This is a CUDA build and there is no NVIDIA driver.{why}", "Install the NVIDIA driver."
-        )
+        evidence = f"This is a CUDA build and there is no NVIDIA driver that it could use.{why}"
+        return Check("driver", False, evidence, "Install the NVIDIA driver.")
     if least and numbers(hardware.driver) < numbers(least):
         evidence = f"Driver {hardware.driver} is too old: {build} needs {least} or newer."
         return Check("driver", False, evidence, "Update the NVIDIA driver, or install the dependencies again.")

@@ -17,6 +17,7 @@ from env_manager.file_record import RECORD_NAME, against_own_record
 from env_manager.finding import REMEDY, Check
 from env_manager.machine_checks import Recorded, machine_checks, told_by_plan
 from env_manager.probe import CHECKS, MARK, SECONDS
+from env_manager.signatures import COSMETIC
 from env_manager.torch_index import visible_devices
 from env_manager.uv import clean_environment
 
@@ -107,9 +108,7 @@ def probe(
             return [*checks, done]
         ended, began = _read(done.stdout, left)
         said = _said(done.stderr)
-        checks += [
-            each if each.ok else replace(each, detail=_joined(each.detail, said.get(each.name))) for each in ended
-        ]
+        checks += [_with_words(each, said.get(each.name, "")) for each in ended]
         left = [name for name in left if name not in {each.name for each in ended}]
         if left and began is None and not ended:
             return [*checks, _not_started(done, timeout)]
@@ -203,8 +202,12 @@ def _said(stderr: str) -> dict[str, str]:
     return said
 
 
-def _joined(detail: str, said: str | None) -> str:
-    return "\n".join(each for each in (detail, said) if each)
+def _with_words(check: Check, said: str) -> Check:
+    """What was said beside a failure; beside a success only that a complaint means nothing."""
+    if not check.ok:
+        return replace(check, detail="\n".join(each for each in (check.detail, said) if each))
+    calm = " ".join(each.cause for each in COSMETIC if each.found_in(said))
+    return replace(check, evidence=f"{check.evidence}. A warning of it is cosmetic: {calm}") if calm else check
 
 
 def _how_it_ended(done: child.Finished, timeout: float, stderr: str) -> str:

@@ -44,7 +44,7 @@ def torch() -> str:
     left = torch.arange(6.0, device=device).reshape(2, 3)
     product = (left @ left.T).cpu().tolist()
     assert product == [[5.0, 14.0], [14.0, 50.0]], f"a product on {device} came out as {product}"
-    return f"torch {torch.__version__} multiplies on {device}"
+    return f"torch {torch.__version__} shares arrays with numpy {np.__version__} and multiplies on {device}"
 
 
 def _device(torch: ModuleType) -> str:
@@ -149,7 +149,10 @@ def datasets() -> str:
 
 
 def tensorboard() -> str:
-    return f"tensorboard {use('tensorboard').__version__} imports"
+    proto = use("tensorboard.compat.proto.summary_pb2")
+    written = proto.Summary(value=[proto.Summary.Value(tag="loss", simple_value=0.5)]).SerializeToString()
+    assert proto.Summary.FromString(written).value[0].simple_value == 0.5, "a value did not survive being written"
+    return f"tensorboard {use('tensorboard').__version__} writes values"
 
 
 def torchao() -> str:

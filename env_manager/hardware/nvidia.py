@@ -39,6 +39,12 @@ def parse_cuda_version(smi_output: str) -> str | None:
     return match.group(1) if match else None
 
 
+def parse_driver_version(smi_output: str) -> str | None:
+    """The driver in nvidia-smi's header."""
+    match = re.search(r"Driver Version\s*:\s*(\d+(?:\.\d+)+)", smi_output)
+    return match.group(1) if match else None
+
+
 def parse_gpu_query(output: str, fields: tuple[str, ...] = FIELDS) -> tuple[tuple[Gpu, ...], str | None]:
     """GPUs and driver from `--query-gpu` with these fields in bare CSV; other lines are passed over."""
     gpus: list[Gpu] = []
@@ -123,7 +129,9 @@ def detect_nvidia(outside: Outside | None = None) -> Nvidia:
         gpus, driver = parse_gpu_query(query.output, fields)
         if not gpus:
             known = "nvidia-smi answered in a form that Fettle does not know."
-            return Nvidia(driver=_loaded_driver(outside), problem=problem or known)
+            header = "" if problem else outside.run([program]).output
+            driver = _loaded_driver(outside) or parse_driver_version(header)
+            return Nvidia(driver, parse_cuda_version(header), problem=problem or known)
         header = outside.run([program]).output
         return Nvidia(driver, parse_cuda_version(header), gpus, problem)
     return _without_smi(outside)
