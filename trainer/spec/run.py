@@ -1,0 +1,48 @@
+"""The whole of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from trainer.spec.data import Data
+from trainer.spec.evaluation import Evaluation
+from trainer.spec.lora import Lora
+from trainer.spec.optimizer import Optimizer
+from trainer.spec.setting import Section, setting
+from trainer.spec.training import Training
+
+
+class RunSpec(Section):
+    """A run: the same wherever it was started."""
+
+    model: str = setting(
+        "", "Model", "A folder with `config.json`, safetensors weights and a tokenizer.", level="basic"
+    )
+    data: Data = Data()
+    lora: Lora = Lora()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    name: str = setting("", "Name", "Shown in the list of runs.", level="basic", max_length=200)
+
+    def with_changes(self, changes: dict[str, Any]) -> RunSpec:
+        """A copy with dotted keys replaced, as in `{"lora.rank": 8}`; raises `ValueError` for an unknown key."""
+        tree = self.model_dump()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            section = tree
+            for part in path:
+                if not isinstance(section.get(part), dict):
+                    raise ValueError(f"There is no setting '{key}'.")
+                section = section[part]
+            if last not in section or isinstance(section[last], dict):
+                raise ValueError(f"There is no setting '{key}'.")
+            section[last] = value
+        return RunSpec.model_validate(tree)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the spec."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
