@@ -177,7 +177,7 @@ def clear_cache(store: Store) -> int:
         archives = _unused_archives(store, ())
         told = freed(inodes(*archives).values())
         for archive in archives:
-            shutil.rmtree(archive, ignore_errors=True)
+            _clear(store, archive)
         return told
 
 
