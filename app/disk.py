@@ -8,6 +8,7 @@ from app.api.schema_generations import DiskPart, DiskView
 from app.home import parts
 from app.operations import Operations
 from env_manager import removal
+from env_manager.disk_use import freed, inodes
 
 _HOW = {
     "python": "Environments were built on them.",
@@ -21,7 +22,8 @@ def disk_view(operations: Operations) -> DiskView:
     """What each part of the home folder takes, and what can be freed in it; takes about a second."""
     store = operations.store
     spare = spare_generations(operations)
-    deleted, cached = removal.preview(store, spare).freed_bytes, removal.unused_cache_bytes(store)
+    deleted = freed(inodes(*(store.envs / id for id in spare)).values())
+    cached = removal.unused_cache_bytes(store)
     spared = {"envs": deleted, "cache": cached}
     how = _HOW | {"envs": _of_environments(len(spare)), "cache": _of_cache(cached)}
     return DiskView(

@@ -33,7 +33,9 @@ def run(operations: Operations) -> int:
     thread.start()
     try:
         _wait_until_started(server, thread)
-        webview.settings["ALLOW_DOWNLOADS"] = True  # an exported environment becomes a file
+        # An exported environment becomes a file. pywebview's Qt part asks for a name and then saves nothing, because
+        # it uses a call that Qt 6 no longer has: there the page's Copy button and the command remain.
+        webview.settings["ALLOW_DOWNLOADS"] = _gui() != "qt"
         webview.create_window("Fettle", bound.url, width=1280, height=800, min_size=(900, 600), text_select=True)
         storage = operations.home.root / "window"
         webview.start(gui=_gui(), private_mode=False, storage_path=str(storage))

@@ -2,6 +2,7 @@
 import { asProblem, post } from './api'
 import { checkup } from './checkup.svelte'
 import { choice } from './choice.svelte'
+import { said } from './generations'
 import { link } from './router.svelte'
 import { store } from './store.svelte'
 import type { Environment, Operation, Problem, Update } from './types'
@@ -9,6 +10,8 @@ import type { Environment, Operation, Problem, Update } from './types'
 class Actions {
   /** The newest action that failed before it became an operation; the banner at the top shows it. */
   failure = $state.raw<Problem | null>(null)
+  /** What an action did otherwise than expected; gone with the next one. */
+  notice = $state('')
   busy = $state<string | null>(null)
 
   /** Installs what was chosen; `large` accepts a build of several gigabytes for this once. */
@@ -39,12 +42,15 @@ class Actions {
     })
   }
 
-  /** Makes a kept generation the active one; null stands for the one before the active one. */
+  /** Makes a kept generation the active one; null stands for the newest earlier one that is whole. */
   activate(generation: string | null): Promise<void> {
     return this.#attempt(`activate ${generation ?? ''}`, async () => {
+      const expected = generation ?? store.environment?.previous
       const environment = await post<Environment>('/api/environment/rollback', { generation })
       store.apply({ type: 'environment', environment })
       checkup.forget()
+      if (!expected || !environment.active || environment.active === expected) return
+      this.notice = `Went back to ${said(environment, environment.active)}, because ${said(environment, expected)} turned out to be damaged.`
     })
   }
 
@@ -58,6 +64,7 @@ class Actions {
     if (this.busy) return
     this.busy = name
     this.failure = null
+    this.notice = ''
     try {
       await action()
     } catch (error) {
