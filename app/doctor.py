@@ -17,6 +17,7 @@ from app.operations import Operations
 from app.redaction import Redaction
 from app.terminal import say_json, size
 from env_manager.diagnosis import Finding, diagnose, diagnose_install
+from env_manager.errors import EnvError
 from env_manager.preflight import check
 
 # The end of a log says how it ended; a whole one may be a gigabyte.
@@ -65,7 +66,7 @@ def _failed_install(operations: Operations) -> list[Finding]:
     """Why the newest installation failed, if it did."""
     installs = [each for each in operations.refresh() if each.record["kind"] == "install"]
     problem = installs[0].view().problem if installs else None
-    return diagnose_install(problem.message) if problem else []
+    return diagnose_install(EnvError(problem.code, problem.message, problem.remedy)) if problem else []
 
 
 def lines_of(checks: list[dict[str, Any]], findings: list[dict[str, Any]]) -> Iterator[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from app.api.schema import EnvironmentView, Gpu, HardwareView, PlannedStep, PlanView, Problem, TorchView
 from app.api.schema_generations import CheckView, FailedStep, GenerationView, HistoryView
 from app.errors import problem_of
 from app.operations import Operations
+from app.paths import default_root
 from env_manager.catalog import Catalog, load_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
@@ -22,15 +24,15 @@ NEWEST_EVENTS = 100
 
 
 @lru_cache(maxsize=1)
-def _machine() -> tuple[Hardware, Plan]:
+def _machine(root: Path) -> tuple[Hardware, Plan]:
     """What this machine is and what it would get; looked at once, because a driver tool can take seconds."""
-    hardware = detect()
+    hardware = detect(root)
     return hardware, make_plan(hardware, load_catalog())
 
 
 def environment_view(operations: Operations) -> EnvironmentView:
     """Everything about environments but a running installation."""
-    hardware, plan = _machine()
+    hardware, plan = _machine(operations.home.root)
     status = operations.store.status()
     active = status.active.id if status.active else None
     trouble = problem_of(status.problems[0]) if status.problems else None
@@ -53,7 +55,7 @@ def environment_view(operations: Operations) -> EnvironmentView:
 
 def plan_as_asked(asked: Asked) -> PlanView:
     """What an installation would take if the user decided so; raises `EnvError` where that cannot be."""
-    hardware, _ = _machine()
+    hardware, _ = _machine(default_root())
     plan = make_plan(hardware, load_catalog(), asked=asked)
     return PlanView(torch=_torch(plan), plan=_steps(plan))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -74,9 +75,12 @@ class Operations:
                 **asked,
             },
         )
-        self._children.append(
-            spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ))
-        )
+        try:
+            child = spawn_detached([sys.executable, "-m", "app.installing", str(folder)], folder, dict(os.environ))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # or it would look as if it were starting
+            raise
+        self._children.append(child)
         return self._follow(folder)
 
     def start_run(self, spec: RunSpec, output: Path | None = None) -> Followed:

@@ -54,7 +54,7 @@ def require_space(envs: Path, needed: int) -> None:
     if free < needed + _MARGIN_BYTES:
         raise EnvError(
             "disk-full",
-            f"The installation needs {needed / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free in {envs}.",
+            f"The installation needs {in_words(needed)} but only {in_words(free)} are free in {envs}.",
             "Free some space or move the Fettle folder to a larger disk, then try again.",
         )
 
@@ -93,3 +93,8 @@ def _entries(cache: Path, ending: str) -> set[CachedWheel]:
             version, _, tags = entry.name.removesuffix(ending).partition("-")
             found.add(CachedWheel(entry.parent.name, version, tags))
     return found
+
+
+def in_words(count: float) -> str:
+    """Bytes for a message: gigabytes as disks count them, below one megabytes."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -74,6 +74,12 @@ _UV_SYMPTOMS = (
         "Free some space or move the Fettle folder to a larger disk, then try again.",
     ),
     _Symptom(
+        r"notvalidyet|not valid yet|certexpired|certificate (has )?expired",
+        "certificate-date",
+        "The package index shows a certificate that is not valid on this machine's date.",
+        "Check the machine's date and time; where they are right, the index's certificate has run out.",
+    ),
+    _Symptom(
         r"unknownissuer|invalid peer certificate|certificate verify failed|self.signed certificate",
         "certificate-unknown",
         "The package index shows a certificate that this machine does not trust.",

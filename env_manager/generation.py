@@ -108,12 +108,12 @@ class Generation:
 
     def require_interpreter(self) -> None:
         """Raise `interpreter-missing` where the Python that the environment was built on is gone."""
-        if self.python.exists():
+        if os.path.exists(self.python):  # which is also False where a folder on the way is closed to this user
             return
         was = self.interpreter.get("path") or "its Python"
         raise EnvError(
             "interpreter-missing",
-            f"Environment {self.id} was built on {was}, which is no longer there; a system upgrade may have removed it.",
+            f"Environment {self.id} was built on {was}, which cannot be found; a system upgrade may have removed it.",
             "Install the dependencies again: another Python is chosen then, and packages come from the cache.",
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from env_manager.catalog import numbers
+from env_manager.disk import in_words
 from env_manager.finding import REMEDY, Check
 from env_manager.hardware import Hardware, detect
 from env_manager.inventory import read_inventory, same_version
@@ -79,7 +80,7 @@ def packages_check(generation: Recorded) -> Check:
 def disk_check(folder: Path) -> Check:
     """Room for a run to write into."""
     free = shutil.disk_usage(folder).free
-    evidence = f"{free / 1e9:.1f} GB are free."
+    evidence = f"{in_words(free)} are free."
     if free < LEAST_FREE_BYTES:
         return Check("disk", False, evidence, "Free some space: a run could not save its checkpoints.")
     return Check("disk", True, evidence)

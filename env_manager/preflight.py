@@ -74,7 +74,7 @@ def check(
 def check_files(generation: Checkable) -> list[Check]:
     """The quick half, well under a second: interpreter present, every file there with its size."""
     python = generation.python
-    if not python.exists():
+    if not os.path.exists(python):
         evidence = f"{python} is missing or points to a Python that was removed."
         return [Check("interpreter", False, evidence, REMEDY)]
     damage = against_own_record(generation.env, generation.folder / RECORD_NAME)

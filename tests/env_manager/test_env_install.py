@@ -308,7 +308,7 @@ def test_what_cannot_fit_on_the_disk_is_refused_before_anything_is_written(bench
     known.write_text(json.dumps({url: astuple(WheelSize(1000, 2**60, 2**60))}))
     error = refused(bench)
     assert error.code == "disk-full"
-    assert "GB are free" in error.message
+    assert "are free" in error.message
     assert bench.index.wheels_sent == []
 
 

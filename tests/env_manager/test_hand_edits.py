@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from generation_bench import make
 from install_bench import Bench
 
 from app.cli import main
+from app.operations import Operations
+from app.paths import open_home
 from env_manager.generations import Store
 from env_manager.large import WHEELS
 from env_manager.resolve import WheelSizes
 from env_manager.wheels import WheelSize
 from env_manager.wheelstore import WheelStore
+from trainer.operation import create
 
 pytestmark = pytest.mark.env
 DEEP = "[" * 100_000
@@ -151,6 +155,52 @@ def test_without_a_history_a_rollback_goes_to_the_one_before(store, capsys):
     assert store.active_id() == "g1"
     store.history.unlink()
     assert "nothing-to-roll-back" in run(capsys, "env", "rollback")[2]
+
+
+def test_an_interpreter_that_cannot_even_be_looked_at_is_missing(store, capsys):
+    """As where a folder on the way to it is closed to this user."""
+    python = store.get("g2").python
+    python.unlink()
+    python.symlink_to("x" * 300)
+    status, out, _ = run(capsys, "env", "status", "--check", "--json")
+    assert status == 1 and [each["code"] for each in json.loads(out)["problems"]] == ["interpreter-missing"]
+    assert "interpreter-missing" in run(capsys, "env", "export")[2]
+    assert run(capsys, "env", "rollback")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "named"), [("disk-full", "disk-full"), ("certificate-date", "certificate-date"), ("x-unknown", "unknown")]
+)
+def test_doctor_tells_the_last_installations_failure_in_its_own_words(store, capsys, own_home, code, named):
+    """What was named where it happened is not unknown."""
+    folder = own_home / "installs" / "install-1"
+    create(folder, {"id": "install-1", "kind": "install", "title": "Install"})
+    failure = {"type": "failed", "code": code, "message": "It needs more.", "remedy": "Give it more."}
+    (folder / "events.jsonl").write_text(json.dumps({"protocol": 1, "seq": 1, "time": 1.0} | failure) + "\n")
+    report = json.loads(run(capsys, "doctor", "--json")[1])
+    assert report["last_install_failed"][0]["name"] == named
+
+
+def test_an_installation_that_cannot_be_started_does_not_seem_to_start(store, own_home, monkeypatch):
+    """Its record would keep others away for a minute."""
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("app.operations.spawn_detached", refuse)
+    with pytest.raises(PermissionError):
+        Operations(open_home()).start_install()
+    assert list((own_home / "installs").iterdir()) == []
+
+
+def test_a_clock_set_back_does_not_make_a_dead_installation_look_as_if_it_started(store, own_home):
+    """Its record is then one of the future."""
+    folder = own_home / "installs" / "install-1"
+    create(folder, {"id": "install-1", "kind": "install", "title": "Install"})
+    assert Operations(open_home()).get("install-1").view().state == "starting"
+    tomorrow = time.time() + 86_400
+    os.utime(folder / "operation.json", (tomorrow, tomorrow))
+    assert Operations(open_home()).get("install-1").view().state == "crashed"
 
 
 @pytest.mark.parametrize("content", ["[]", "5", DEEP, '{"id": 5, "kind": "install", "title": "x", "created": 1}', "{"])

@@ -118,6 +118,14 @@ def test_a_full_disk_under_the_cache_is_no_setting():
     assert from_uv(said + " (os error 28)\n", 2).code == "disk-full"
 
 
+@pytest.mark.parametrize("words", ["certificate expired: verification time 1 (UNIX)", "NotValidYet"])
+def test_a_wrong_clock_is_not_a_certificate_to_trust(words):
+    """A clock set back or forward makes every certificate invalid."""
+    said = f"error: Failed to fetch: `https://x/`\n  Caused by: invalid peer certificate: {words}\n"
+    assert from_uv(said, 2).code == "certificate-date"
+    assert from_uv(said.replace(words, "UnknownIssuer"), 2).code == "certificate-unknown"
+
+
 @pytest.mark.parametrize("words", [("env", "list"), ("env", "export"), ("doctor",)])
 def test_output_that_cannot_be_written_is_said(checkout, tmp_path, words):
     """A full disk behind standard output is not a problem that Fettle does not know."""
