@@ -94,6 +94,11 @@ def _behind_words(generation: Generation, checks: Sequence[Check]) -> list[Findi
         Finding("wheel-wrong-platform", cause, evidence, NO_STRANGERS, "repair")
         for evidence in library_symptoms.foreign_libraries(generation, said)
     ]
+    cause = "A file of a package is not whole."
+    found += [
+        Finding("file-corrupt", cause, evidence, REBUILD, "repair")
+        for evidence in library_symptoms.cut_modules(generation, said)
+    ]
     led_astray = library_symptoms.other_library_path(generation, said)
     if led_astray:
         cause = "A setting of this machine makes programs load other libraries than their own."

@@ -11,7 +11,7 @@ from env_manager import verify
 from env_manager.catalog import numbers
 from env_manager.file_record import RECORD_NAME, Damage, against_own_hashes, against_own_record
 from env_manager.generations import Generation
-from env_manager.inventory import Distribution, fits, read_inventory, same_version, torch_build
+from env_manager.inventory import Distribution, fits, numpy_version, read_inventory, same_version, torch_build
 from env_manager.signature import NO_STRANGERS, REBUILD
 from env_manager.verify import site_packages
 
@@ -91,13 +91,17 @@ def _wrong_torch(generation: Generation, lying: list[Distribution]) -> Iterator[
 
 def _wrong_numpy(generation: Generation, lying: list[Distribution]) -> Iterator[dict[str, Any]]:
     planned = generation.packages.get("numpy", "")
+    # Metadata may be there twice: what is imported is what the code calls itself.
+    code = numpy_version(generation.env)
     for each in lying:
-        if each.name == "numpy" and planned.startswith("1.") and each.version.startswith("2."):
+        if each.name != "numpy" or (code and code != each.version):
+            continue
+        if planned.startswith("1.") and each.version.startswith("2."):
             yield _row(
                 "numpy-2-under-numpy-1", "numpy", "NumPy 2 lies below libraries that were proved with NumPy 1.",
                 f"numpy {each.version} is there instead of {planned}.", NO_STRANGERS, "repair",
             )  # fmt: skip
-        elif each.name == "numpy" and planned.startswith("2.") and each.version.startswith("1."):
+        elif planned.startswith("2.") and each.version.startswith("1."):
             yield _row(
                 "numpy-1-under-numpy-2", "numpy", "NumPy 1 lies below libraries that were proved with NumPy 2.",
                 f"numpy {each.version} is there instead of {planned}.", NO_STRANGERS, "repair",

@@ -47,7 +47,7 @@ def read_inventory(env: Path) -> list[Distribution]:
                 info,
                 tuple(re.findall(r"^Tag:\s*(\S+)", _text(info / "WHEEL"), re.MULTILINE)),
                 tuple(re.findall(r"^Requires-Dist:\s*(.+?)\s*$", metadata, re.MULTILINE)),
-                (info / "RECORD").is_file(),
+                bool(_text(info / "RECORD")),
             )
         )
     return found
@@ -66,6 +66,14 @@ def torch_build(env: Path) -> tuple[str, str | None] | None:
     version = re.search(r"__version__\s*(?::[^=]*)?=\s*['\"]([^'\"]+)", text)
     cuda = re.search(r"^cuda\s*(?::[^=]*)?=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
     return (version.group(1), cuda.group(1) if cuda else None) if version else None
+
+
+def numpy_version(env: Path) -> str | None:
+    """The version that the code of numpy calls itself; None if it does not tell."""
+    found = re.search(
+        r"""^(?:short_)?version\s*=\s*["'](\d[\w.]*)""", _text(site_packages(env) / "numpy/version.py"), re.MULTILINE
+    )
+    return found.group(1) if found else None
 
 
 def _text(file: Path) -> str:

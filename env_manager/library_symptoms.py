@@ -63,6 +63,14 @@ def _of_other_python(generation: Generation, said: str) -> Iterator[str]:
                 yield f"{module} is there as {file.name}, for Python 3.{tag.group(1)[1:]}."
 
 
+def cut_modules(generation: Generation, said: str) -> Iterator[str]:
+    """Modules that lack what others import from them, because they are not as their package lists them."""
+    named = re.findall(r"cannot import name '\w+' from '[\w.]+' \(([^)]+\.py)\)", said)
+    site = site_packages(generation.env)
+    damaged = {str(site / each.path): each for each in verify.against_records(generation.env)} if named else {}
+    yield from (f"{damaged[path]}, by its package's own list." for path in dict.fromkeys(named) if path in damaged)
+
+
 def other_library_path(generation: Generation, said: str) -> str | None:
     """Where a variable leads to a library that the environment has its own of, if a check complains of one."""
     if not re.search(r"undefined symbol|symbol lookup error|version [`'\w.]+ not found|shared object", said):

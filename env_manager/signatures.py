@@ -180,6 +180,14 @@ _PACKAGES = (
         of=("python",),
     ),
     Signature(
+        "interpreter-unusable",
+        r"No module named '_(ctypes|lzma|bz2|ssl|sqlite3|hashlib|uuid|struct|socket|json|decimal)'|No module named 'encodings'"
+        r"|(failed|unable) to (import|get) [^\n]{0,20}(encodings|the Python codec|python home)|init_(fs_encoding|import_site)|libpython3",
+        "The Python below the environment lacks a part of itself.",
+        REBUILD,
+        "repair",
+    ),
+    Signature(
         "openmp-twice",
         r"OMP: Error #15|multiple copies of the OpenMP|already initialized[^\n]*(omp|mkl)|libiomp5[^\n]*already",
         "Two packages brought their own copy of the OpenMP library, and the second refuses to start.",
@@ -195,7 +203,9 @@ _PACKAGES = (
     ),
     Signature(
         "package-replaced",
-        r"is required for a normal functioning of this module, but found|VersionConflict|DistributionNotFound"
+        r"is required for a normal functioning of this module, but found|VersionConflict|DistributionNotFound|Descriptors cannot (not )?be created"
+        r"|incompatible Protobuf|gencode version|(cannot|could not) import name '\w+' from '[\w.]+'(?! \(most likely)"
+        r"|(?<!partially initialized )module '(?!numpy)[\w.]+' has no attribute"
         r"|(requires|needs) [\w.-]+\s*(\(|version )?[<>=!~]=?[^\n]{0,60}(found|installed|have|got|you|but)"
         r"|Disabling PyTorch because PyTorch[^\n]*is required|(>=|==|<=?)\s*[\d.]+ is required[^\n]*(found|got|have)",
         "A package is of another version than those above it need.",
@@ -228,7 +238,8 @@ _LIBRARIES = (
         r"|dlopen[^\n]*libtorch|Library not loaded[^\n]*lib(torch|c10|omp|shm)|undefined symbol:? _?_ZN?K?\w*(c10|5torch|2at)\d*"
         r"|undefined symbol:? (nccl|cu[A-Z]|cudnn|__nvJitLink|nvJitLink|iJIT_|mkl_|ncclComm)\w*|Symbol not found:? _?_ZN?K?\w*(c10|5torch|2at)"
         r"|/torch/(lib|_C)[^\n]*(cannot open shared object|too short|invalid ELF|undefined symbol|cannot read file data)"
-        r"|No module named 'torch\._C|Failed to load PyTorch C extensions",
+        r"|No module named 'torch\._C|Failed to load PyTorch C extensions|Could not load library lib\w+|Unable to load any of \{"
+        r"|CUDNN_STATUS_(NOT_INITIALIZED|SUBLIBRARY\w*|VERSION_MISMATCH)",
         "A library of torch is missing, cut short or does not fit the others.",
         REBUILD,
         "repair",

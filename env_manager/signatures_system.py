@@ -50,7 +50,7 @@ IN_SYSTEM = (
     ),
     Signature(
         "file-in-use",
-        r"(os error|WinError) (32|33|303)\b(?![^\n]*broken pipe)|used by another (process|program)|sharing violation"
+        r"(?<!broken pipe \()(os error|WinError) (32|33|303)\b|used by another (process|program)|sharing violation"
         r"|text file busy|(os error|Errno) (26|16)\b|device or resource busy|user-mapped section open|WinError 1224\b"
         # A scanner that reads a file just unpacked keeps Windows from renaming it.
         r"|(renam|persist|remov|replac|delet)[^\n]{0,60} [^\n]*[a-z]:\\[^\n]*(\n[^\n]*)?(os error|WinError) 5\b",
@@ -60,7 +60,7 @@ IN_SYSTEM = (
     ),
     Signature(
         "disk-full",
-        r"No space left|(os error|Errno) (28|122)\b|(os error|WinError) (39|112)\b|disk quota|quota exceeded"
+        r"No space left|(os error|Errno) (28|122)\b|WinError (39|112)\b|os error 112\b(?<!host is down \(os error 112)|disk quota|quota exceeded"
         r"|not enough (free )?(disk )?space|disk (is )?full|insufficient (disk )?space|\bENOSPC\b|\bEDQUOT\b",
         "The disk is full.",
         "Free some space or move Fettle's folder to a larger disk, then try again.",
@@ -68,7 +68,7 @@ IN_SYSTEM = (
     ),
     Signature(
         "disk-error",
-        r"Input/output error|Errno 5\b|\bEIO\b|\(SIGBUS\)|(os error|WinError) (23|483|1117|1392|1393)\b|cyclic redundancy"
+        r"Input/output error|Errno 5\b|\bEIO\b|\(SIGBUS\)|WinError 23\b|(os error|WinError) (483|1117|1392|1393)\b|cyclic redundancy"
         r"|structure needs cleaning|(os error|Errno) (117|116)\b|stale (nfs )?file handle|bad message \(os error 74\)"
         r"|corrupted and unreadable|I/O device error",
         "The disk could not read or write a file.",
