@@ -59,9 +59,9 @@ def datasets() -> list[DatasetView]:
 
 
 def _first_prompt(path: Path) -> str:
-    from trainer.data.readers import read_conversations
+    from trainer.data.reading import read_file
 
-    return read_conversations(path)[0][0]["content"]
+    return read_file(path)[0].messages[0]["content"]
 
 
 def with_names_resolved(spec: RunSpec) -> RunSpec:

@@ -22,7 +22,7 @@ from app.views import Followed
 from env_manager.before_run import proved_for_run
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
-from trainer.data.readers import fingerprint, read_conversations
+from trainer.data.reading import fingerprint, read_samples
 from trainer.models.folder import check_folder, model_type
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, state
 from trainer.spec import RunSpec
@@ -90,9 +90,7 @@ class Operations:
         """
         spec = models.with_names_resolved(spec)
         check_folder(Path(spec.model))
-        rows = len(read_conversations(Path(spec.data.train)))
-        if spec.data.held_out:
-            read_conversations(Path(spec.data.held_out))
+        rows = len(read_samples(spec.data).train)
         generation = self.active_generation()
         identity = _new_id("run")
         folder = self._output_folder(output, identity)

@@ -11,7 +11,7 @@ import torch
 
 from trainer.data.batches import collate
 from trainer.data.masks import IGNORED, Example
-from trainer.data.readers import Conversation
+from trainer.data.samples import Message, Sample
 from trainer.spec import Evaluation
 
 ROWS_AT_ONCE = 50
@@ -29,12 +29,12 @@ class Score:
 def judge(
     model: Any,
     tokenizer: Any,
-    conversations: Sequence[Conversation],
+    samples: Sequence[Sample],
     examples: Sequence[Example],
     spec: Evaluation,
     stopping: Callable[[], bool],
 ) -> Score:
-    """Loss over all examples and, when asked for, greedy answers to each conversation's last user turn."""
+    """Loss over all examples and, when asked for, greedy answers to what precedes each sample's last turn."""
     was_training = model.training
     model.eval()
     try:
@@ -43,15 +43,15 @@ def judge(
             if not spec.generate:
                 return Score(loss, None, [])
             answers: list[str] = []
-            for start in range(0, len(conversations), ROWS_AT_ONCE):
+            for start in range(0, len(samples), ROWS_AT_ONCE):
                 if stopping():
                     return Score(loss, None, answers)
-                asked = [conversation[:-1] for conversation in conversations[start : start + ROWS_AT_ONCE]]
+                asked = [list(sample.messages[:-1]) for sample in samples[start : start + ROWS_AT_ONCE]]
                 answers += answer(model, tokenizer, asked, spec.max_new_tokens)
     finally:
         model.train(was_training)
-    right = sum(said.strip() == row[-1]["content"].strip() for said, row in zip(answers, conversations, strict=True))
-    return Score(loss, right / len(conversations), answers)
+    right = sum(said.strip() == row.messages[-1]["content"].strip() for said, row in zip(answers, samples, strict=True))
+    return Score(loss, right / len(samples), answers)
 
 
 def held_out_loss(model: Any, pad: int, examples: Sequence[Example]) -> float:
@@ -70,7 +70,7 @@ def held_out_loss(model: Any, pad: int, examples: Sequence[Example]) -> float:
     return total / scored if scored else math.nan
 
 
-def answer(model: Any, tokenizer: Any, asked: Sequence[Conversation], max_new_tokens: int) -> list[str]:
+def answer(model: Any, tokenizer: Any, asked: Sequence[list[Message]], max_new_tokens: int) -> list[str]:
     """Greedy answers to several conversations at once (padded on the left)."""
     prompts = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked]
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)

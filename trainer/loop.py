@@ -16,7 +16,8 @@ from trainer import report
 from trainer.adapter import save_adapter
 from trainer.data.batches import training_batches
 from trainer.data.masks import Example, encode
-from trainer.data.readers import Conversation, read_conversations
+from trainer.data.reading import read_samples
+from trainer.data.samples import Sample
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
 from trainer.errors import TrainError
 from trainer.evaluate import Score, judge
@@ -32,8 +33,8 @@ def train(operation: Operation, spec: RunSpec) -> None:
 
     # Data: every row is read and checked before a weight is loaded.
     run.phase("data", "Reading the data")
-    conversations = read_conversations(Path(spec.data.train))
-    held_out = _held_out(spec)
+    samples = read_samples(spec.data)
+    held_out = _answerable(samples.held_out, spec.evaluation.rows)
 
     # Device and precision: chosen by rule, with the reason in the record.
     device, why_device = choose_device(spec.training.device)
@@ -47,8 +48,8 @@ def train(operation: Operation, spec: RunSpec) -> None:
     model: Any = with_lora(load_base(Path(spec.model), torch.float32), spec.lora)
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
-    examples = encode(tokenizer, conversations, spec.data.max_length)
-    held_out_examples = encode(tokenizer, held_out, spec.data.max_length) if held_out else []
+    examples = encode(tokenizer, samples.train, spec.data)
+    held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer: Any = torch.optim.AdamW(
         trained, lr=spec.optimizer.learning_rate, weight_decay=spec.optimizer.weight_decay
@@ -116,23 +117,21 @@ def _loss(accelerator: Accelerator, model: Any, batch: Any) -> torch.Tensor:
         ).loss
 
 
-def _held_out(spec: RunSpec) -> list[Conversation]:
-    """The held-out rows that end with an answer, as many as the spec wants."""
-    if not spec.data.held_out:
-        return []
-    rows = [row for row in read_conversations(Path(spec.data.held_out)) if row[-1]["role"] == "assistant"]
-    if not rows:
+def _answerable(held_out: list[Sample], most: int) -> list[Sample]:
+    """The held-out rows that end with an answer, at most so many."""
+    rows = [row for row in held_out if row.ends_with_answer]
+    if held_out and not rows:
         raise TrainError(
             "data-empty", "No held-out row ends with an answer.", "End each held-out row with the assistant's turn."
         )
-    return rows[: spec.evaluation.rows]
+    return rows[:most]
 
 
 def _judge(
     run: report.Report,
     model: Any,
     tokenizer: Any,
-    rows: list[Conversation],
+    rows: list[Sample],
     examples: list[Example],
     spec: RunSpec,
     *,

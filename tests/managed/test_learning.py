@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from trainer.chat import Chat
 from trainer.data.batches import collate, epoch_order, training_batches
-from trainer.data.masks import IGNORED, Example, encode
+from trainer.data.masks import IGNORED, Example
+from trainer.data.masks import encode as encode_samples
+from trainer.data.samples import Place, Sample
 from trainer.errors import TrainError
 from trainer.evaluate import answer, held_out_loss
 from trainer.loop import train
 from trainer.models.loading import load_base, load_tokenizer, with_lora
 from trainer.operation import Operation, create, read_events
-from trainer.spec import Lora, RunSpec
+from trainer.spec import Data, Lora, RunSpec
 from trainer.starter import skills
 
 STARTER = Path(skills.__file__).parent / "model"
@@ -40,6 +42,11 @@ def one_thread() -> None:
 @pytest.fixture
 def tokenizer() -> Any:
     return load_tokenizer(STARTER)
+
+
+def encode(tokenizer: Any, conversations: list[Any], max_length: int) -> list[Example]:
+    samples = [Sample("conversation", Place("rows", i + 1), tuple(turns)) for i, turns in enumerate(conversations)]
+    return encode_samples(tokenizer, samples, Data(max_length=max_length))
 
 
 @pytest.fixture

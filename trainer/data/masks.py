@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data.readers import Conversation
+from trainer.data.samples import Message, Sample
 from trainer.errors import TrainError
+from trainer.spec import Data
 
 IGNORED = -100  # the label of a token that is not scored, as cross-entropy's `ignore_index`
 
@@ -25,8 +26,8 @@ class Example:
         return sum(label != IGNORED for label in self.labels)
 
 
-def encode(tokenizer: Any, conversations: Sequence[Conversation], max_length: int) -> list[Example]:
-    """Every conversation rendered by the tokenizer's chat template, cut at `max_length` tokens.
+def encode(tokenizer: Any, samples: Sequence[Sample], data: Data) -> list[Example]:
+    """Every conversation rendered by the tokenizer's chat template, cut at `data.max_length` tokens.
 
     Raises `TrainError` when there is no template, or when no token at all would be scored.
     """
@@ -40,10 +41,10 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], max_length: in
         _by_generation_markers if "{% generation %}" in tokenizer.chat_template.replace("{%-", "{%") else _by_prefixes
     )
     examples = []
-    for conversation in conversations:
-        ids, scored = mark(tokenizer, conversation)
+    for sample in samples:
+        ids, scored = mark(tokenizer, list(sample.messages))
         labels = [token if learned else IGNORED for token, learned in zip(ids, scored, strict=True)]
-        examples.append(Example(ids[:max_length], labels[:max_length]))
+        examples.append(Example(ids[: data.max_length], labels[: data.max_length]))
     if not any(example.scored for example in examples):
         raise TrainError(
             "nothing-scored",
@@ -53,14 +54,14 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], max_length: in
     return [example for example in examples if example.scored]
 
 
-def _by_generation_markers(tokenizer: Any, conversation: Conversation) -> tuple[list[int], list[bool]]:
+def _by_generation_markers(tokenizer: Any, conversation: list[Message]) -> tuple[list[int], list[bool]]:
     rendered = tokenizer.apply_chat_template(
         conversation, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
     return list(rendered["input_ids"]), [bool(mark) for mark in rendered["assistant_masks"]]
 
 
-def _by_prefixes(tokenizer: Any, conversation: Conversation) -> tuple[list[int], list[bool]]:
+def _by_prefixes(tokenizer: Any, conversation: list[Message]) -> tuple[list[int], list[bool]]:
     """Find each answer as what the template adds to the conversation before it; verified, never guessed."""
     ids: list[int] = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
     scored = [False] * len(ids)

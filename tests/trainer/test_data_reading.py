@@ -1,4 +1,4 @@
-"""Data files: every accepted form becomes the same conversation, every bad one is named by file and line."""
+"""Data files: every accepted form becomes the same turns, every bad one is named by file and line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.readers import read_conversations
+from trainer.data.reading import read_file
 from trainer.errors import TrainError
 
 HELLO = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -27,14 +27,14 @@ HELLO = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "He
 def test_every_form_becomes_the_same_conversation(tmp_path: Path, row: object, as_array: bool) -> None:
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([row]) if as_array else json.dumps(row) + "\n", encoding="utf-8")
-    assert read_conversations(path) == [HELLO]
+    assert [list(sample.messages) for sample in read_file(path)] == [HELLO]
 
 
 def test_a_byte_order_mark_windows_lines_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     line = json.dumps({"messages": HELLO})
     path.write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\r\n{line}\r\n".encode())
-    assert read_conversations(path) == [HELLO, HELLO]
+    assert [list(sample.messages) for sample in read_file(path)] == [HELLO, HELLO]
 
 
 GOOD = json.dumps({"messages": HELLO})
@@ -61,7 +61,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, content: str, code: s
     path = tmp_path / "rows.jsonl"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(TrainError) as caught:
-        read_conversations(path)
+        read_file(path)
     assert caught.value.code == code
     assert says in caught.value.message
     assert "rows.jsonl" in caught.value.message
@@ -72,11 +72,11 @@ def test_bytes_that_are_not_text_are_named_with_their_line(tmp_path: Path) -> No
     path = tmp_path / "rows.jsonl"
     path.write_bytes(GOOD.encode() + b"\n\xff\xfe\x00broken")
     with pytest.raises(TrainError, match="line 2"):
-        read_conversations(path)
+        read_file(path)
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="There is no data file"):
-        read_conversations(tmp_path / "none.jsonl")
+        read_file(tmp_path / "none.jsonl")
     with pytest.raises(TrainError, match="is a folder"):
-        read_conversations(tmp_path)
+        read_file(tmp_path)

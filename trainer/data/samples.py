@@ -1,0 +1,56 @@
+"""What a row of any data file becomes before a tokenizer sees it. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+ROLES = ("system", "user", "assistant", "tool")
+Kind = Literal["conversation", "completion", "text"]
+
+
+class _Turn(TypedDict):
+    role: str
+    content: str
+
+
+class Message(_Turn, total=False):
+    """One turn of a conversation; an assistant's turn may call tools, a tool's turn answers one call."""
+
+    tool_calls: list[dict[str, Any]]
+    name: str
+    tool_call_id: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sample was read: the row counts from 1, and so does the line where the file has lines."""
+
+    file: str
+    row: int
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}" if self.line else f"{self.file}, row {self.row}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row to learn from.
+
+    A conversation has `messages` (and `tools`, where its rows describe them). A completion has `prompt` and
+    `completion` as plain text, and the same two as `messages`, for models that have a chat template. A text has `text`.
+    """
+
+    kind: Kind
+    place: Place
+    messages: tuple[Message, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+    prompt: str = ""
+    completion: str = ""
+    text: str = ""
+
+    @property
+    def ends_with_answer(self) -> bool:
+        """Whether the last turn is one that a model could be asked to give."""
+        return bool(self.messages) and self.messages[-1]["role"] == "assistant"
