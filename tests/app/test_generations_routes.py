@@ -191,6 +191,16 @@ def test_the_disk_is_told_by_part_with_what_can_go(page: httpx.Client, store: St
     assert not lost.exists() and len(store.list()) == 3
 
 
+def test_the_cache_is_cleared_by_a_command_too(store: Store) -> None:
+    lost = store.cache / "archive-v0" / "lost"
+    lost.mkdir(parents=True)
+    (lost / "wheel.bin").write_bytes(os.urandom(2_000_000))
+    assert fettle("home", "clear-cache", "--preview").stdout == "2 MB would be free.\n"
+    assert lost.exists()
+    assert fettle("home", "clear-cache").stdout == "2 MB are free.\n"
+    assert not lost.exists() and not list(store.cache.glob(".*"))
+
+
 def test_a_plan_can_be_asked_for_before_anything_is_installed(page: httpx.Client) -> None:
     told = page.get("/plan", params={"accelerator": "cpu"}).json()
     assert (told["torch"]["build"], told["torch"]["reason"]) == ("cpu", "You chose cpu.")

@@ -186,9 +186,8 @@ def test_a_flipped_bit_is_told_for_every_generation_and_for_the_cache(bench):
 
 @pytest.mark.env
 def test_a_repair_takes_a_damaged_package_out_of_the_cache_first(bench):
-    """The new environment has the right file; both old ones stay as they are, for inspection."""
-    bench.install()
-    active = bench.install()
+    """The new environment has the right file; both old ones stay, for inspection and not to go back to."""
+    older, active = bench.install(), bench.install()
     flip(payload(active), 1000)
     bench.index.wheels_sent.clear()
     found = mended(bench)
@@ -197,6 +196,8 @@ def test_a_repair_takes_a_damaged_package_out_of_the_cache_first(bench):
     assert found.generation.packages == active.packages
     assert len(bench.store.list()) == 3
     assert not examine(bench.store, active, full=True).sound
+    assert bench.store.previous() is None  # the older one has the same inode, so it was as damaged
+    assert {each.id for each in bench.store.passed_over()} == {older.id, active.id}
     assert {wheel.split("-")[0] for wheel in bench.index.wheels_sent} == {"fx_first"}
 
 

@@ -58,6 +58,21 @@ describe('what the user decides about an installation', () => {
     expect(choice.words).toBe('cu126, GPU 1, peft 0.20, rich 14.1.0')
   })
 
+  it('asks what would be installed only where the machine is overruled', async () => {
+    const asked: string[] = []
+    vi.stubGlobal('fetch', async (path: string) => (asked.push(path), Response.json({ plan: [] })))
+    const choice = new Choice()
+    choice.look()
+    choice.accelerator = 'cu126'
+    choice.gpu = '1'
+    choice.look()
+    await vi.waitFor(() => expect(choice.plan.answer).toEqual({ plan: [] }))
+    choice.reset()
+    choice.look()
+    expect(choice.plan.answer).toBeNull()
+    expect(asked).toEqual(['/api/environment/plan?accelerator=cu126&gpu=1'])
+  })
+
   it('points out what is no version', () => {
     expect(versionsIn('peft rich=14 =3')).toEqual({ versions: { rich: '14' }, unclear: ['peft', '=3'] })
   })

@@ -1,5 +1,7 @@
 // What the user decides about the next installation in place of the machine and the catalog.
-import type { InstallRequest } from './types'
+import { get } from './api'
+import { Ask } from './ask.svelte'
+import type { InstallRequest, PlanView } from './types'
 
 /** "numpy=1.26.3, peft=0.20" as a record; words without a version are returned apart. */
 export function versionsIn(text: string): { versions: Record<string, string>; unclear: string[] } {
@@ -18,6 +20,27 @@ export class Choice {
   gpu = $state('')
   versions = $state('')
   large = $state(false)
+  /** What an installation takes with this accelerator and GPU; without a choice the environment's own plan counts. */
+  readonly plan = new Ask<PlanView>()
+
+  /** Whether the machine is overruled. */
+  get overrules(): boolean {
+    return this.accelerator !== 'auto' || this.gpu !== ''
+  }
+
+  /** Asks what would be installed now. */
+  look(): void {
+    const query = new URLSearchParams({ accelerator: this.accelerator, ...(this.gpu === '' ? {} : { gpu: this.gpu }) })
+    if (this.overrules) void this.plan.put((signal) => get<PlanView>(`/api/environment/plan?${query}`, signal))
+    else this.plan.forget()
+  }
+
+  reset(): void {
+    this.accelerator = 'auto'
+    this.gpu = ''
+    this.versions = ''
+    this.large = false
+  }
 
   /** What was decided, in a few words; "" where everything is left to Fettle. */
   get words(): string {
