@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +40,7 @@ def environment_view(operations: Operations) -> EnvironmentView:
     if trouble is None and active:
         trouble = _broken_in_use(operations, active, can_go_back=status.previous is not None)
     return EnvironmentView(
-        hardware=_hardware(hardware),
+        hardware=_hardware(hardware, disk_free_bytes=shutil.disk_usage(operations.home.root).free),
         torch=_torch(plan),
         plan=_steps(plan),
         accelerators=_accelerators(hardware, load_catalog()),
@@ -93,7 +94,7 @@ def _history(store: Store) -> list[HistoryView]:
 def _seconds(time: object) -> float | None:
     try:
         return datetime.fromisoformat(str(time).replace("Z", "+00:00")).timestamp()  # Python 3.10 knows no Z
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -111,14 +112,14 @@ def _broken_in_use(operations: Operations, active: str, *, can_go_back: bool) ->
     return None
 
 
-def _hardware(hardware: Hardware) -> HardwareView:
+def _hardware(hardware: Hardware, *, disk_free_bytes: int) -> HardwareView:
     return HardwareView(
         system=f"{hardware.os} {hardware.os_version}".strip(),
         machine=hardware.arch,
         cpu=hardware.cpu,
         cores=hardware.cores,
         memory_bytes=hardware.memory_bytes or 0,
-        disk_free_bytes=hardware.disk_free_bytes or 0,
+        disk_free_bytes=disk_free_bytes,  # of the home's disk and now, where the rest was looked at once
         accelerator=hardware.accelerator,
         driver=hardware.driver,
         gpus=[
