@@ -23,6 +23,7 @@ from env_manager.plan import Plan
 from env_manager.preflight import Check, check_files, probe, probes_for
 from env_manager.progress import Reporter
 from env_manager.resolve import Lock, is_unreachable
+from env_manager.startup import startup_check
 from env_manager.uv import Uv
 from env_manager.wheels import WheelSize
 
@@ -176,7 +177,7 @@ class Build:
             seconds=round(time.monotonic() - self.started, 1),
             **recorded,
         )
-        files = [check.as_json() for check in check_files(generation)]
+        files = [check.as_json() for check in (*check_files(generation), startup_check(self.env))]
         generation = replace(generation, checks=(*files, *generation.checks))
         if generation.name:
             write_label(self.folder, Label(*checked(generation.name, "")))

@@ -13,6 +13,7 @@ from env_manager.large import LargeWheels
 from env_manager.preflight import Check, probe, probes_for
 from env_manager.progress import Reporter, StepProgress
 from env_manager.resolve import Locked, StepInstall, is_impossible
+from env_manager.startup import startup_code
 from env_manager.uv import Uv
 from env_manager.watch import StepWatch
 from env_manager.wheels import WheelSize
@@ -36,6 +37,7 @@ class StepRunner:
     environ: Mapping[str, str] = field(default_factory=dict)
     before_probe: Callable[[], object] = lambda: None
     proved: Sequence[Check] = ()
+    _startup_told: set[str] = field(default_factory=set)
 
     def run_all(self, installs: Sequence[StepInstall]) -> list[dict[str, Any]]:
         """Install and probe every step; a failing step ends it unless the step is optional."""
@@ -64,6 +66,7 @@ class StepRunner:
         watch = StepWatch(waiting, to_come, self.sizes, self.uv.cache, self.report)
         try:
             self._install(install, watch)
+            self._tell_startup_code()
             findings = self._probe(install, watch)
         except InstallStopped:
             raise
@@ -73,6 +76,13 @@ class StepRunner:
         if broken:
             return self._failed(install, watch, _probe_failed(install, broken[0]))
         return watch.end("done", probe="; ".join(check.evidence for check in findings))
+
+    def _tell_startup_code(self) -> None:
+        # Here, because the next Python that starts in the environment runs it.
+        for path, owner in startup_code(self.folder / "env").items():
+            if path not in self._startup_told:
+                self._startup_told.add(path)
+                self.uv.log(f"note: {owner or 'somebody'} brings code that runs whenever Python starts: {path}")
 
     def _install(self, install: StepInstall, watch: StepWatch) -> None:
         here = self._install_large(install, watch)

@@ -54,6 +54,16 @@ class _Symptom:
 # Read top to bottom; the first match wins, so the specific stand above the general.
 _UV_SYMPTOMS = (
     _Symptom(
+        # uv says in which way, and the list of ways is in tests/faults/hostile_wheels.py.
+        r"wheel is invalid|wheel version does not match|metadata (name|version) .* does not match|"
+        r"must not use the reserved name|dist-info.RECORD`: no such file|unexpected header \(actual|"
+        r"zip file (uses|contains)|did not bind to the end record|bad (un)?compressed size|"
+        r"failed to create directory `[^`]*[/\\]\.tmp[^`]*`: file exists",
+        "package-malformed",
+        "A package is not built as packages are, and was refused.",
+        "Take another version of it (`--set name=version`) or another index; its publisher may want to know.",
+    ),
+    _Symptom(
         r"failed to parse environment variable|invalid value .* for '--|toml parse error|failed to parse: .*\.toml|"
         r"failed to read `--find-links`|failed to create directory.*file exists",
         "index-setting",

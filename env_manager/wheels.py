@@ -74,6 +74,8 @@ def on_disk(size: int) -> int:
 
 
 def _above(path: str) -> Iterator[str]:
+    # A hostile name may begin at the root, above which is the root again, or have more folders than a disk takes.
+    path = path.lstrip("/")[:4096]
     while path := posixpath.dirname(path):
         yield path
 

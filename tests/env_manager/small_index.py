@@ -131,7 +131,8 @@ class SmallIndex:
         if self.behaviour == "login-page":
             body = b"<!DOCTYPE html><html><body><form>Please sign in</form></body></html>"
             return _send(request, 200, "text/html", body)
-        wheels = sorted(self.folder.glob(f"{name.replace('-', '_')}-*.whl"))
+        found = self.folder.glob(f"{name.replace('-', '_')}-*")
+        wheels = sorted(file for file in found if file.name.endswith((".whl", ".tar.gz")))
         if not wheels:
             return _send(request, 404, "text/plain", b"not here")
         links = [f'<a href="/wheels/{wheel.name}#sha256={self._announced(wheel)}">{wheel.name}</a>' for wheel in wheels]

@@ -222,7 +222,7 @@ def test_only_wheels_are_installed(bench, tmp_path):
     data = catalog_data()
     data["steps"][2]["optional"] = False
     (bench.wheels / "fx_third-1.0.tar.gz").write_bytes(b"canary")
-    assert refused(bench, catalog=parse_catalog(data)).code == "package-missing"
+    assert refused(bench, catalog=parse_catalog(data)).code == "resolve-impossible"
 
 
 def test_a_cancelled_installation_stops_and_leaves_nothing(bench):
