@@ -38,9 +38,9 @@ describe('figures', () => {
 })
 
 describe('the difference between two sets of packages', () => {
-  it('names what changed, came and went', () => {
-    expect(differences({ a: '1', b: '2', c: '3' }, { a: '1', b: '2.1', d: '4' })).toEqual([
-      'b 2 → 2.1', 'c 3 → absent', 'd absent → 4',
+  it('names what changed before what came and went', () => {
+    expect(differences({ a: '1', b: '2', aa: '3' }, { a: '1', b: '2.1', ab: '4' })).toEqual([
+      'b 2 → 2.1', 'with ab', 'without aa',
     ])
   })
 })
