@@ -29,7 +29,24 @@ redact = Redaction(homes=["/home/maria", "C:\\Users\\Maria"], names=["maria", "m
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.abc", "***"),
         ("/home/maria/.local/share/fettle/envs", "~/.local/share/fettle/envs"),
         ("C:\\Users\\Maria\\AppData", "~\\AppData"),
-        ("/home/someone else/x", "/home/<user> else/x"),
+        ("/home/someone else/x", "/home/<user>/x"),
+        ("C:\\Users\\Anna von Berg\\AppData", "C:\\Users\\<user>\\AppData"),
+        ("in /home/someone else", "in /home/<user> else"),
+        ("https://u:p@ss@index.example/simple", "https://***@index.example/simple"),
+        ("https://u:pa/ss@index.example/simple", "https://***@index.example/simple"),
+        ("proxy = corp\\u:secret@proxy:8080", "proxy = ***@proxy:8080"),
+        ("u:secret@proxy:8080", "***@proxy:8080"),
+        ("Proxy-Authorization: Basic dTpw", "Proxy-Authorization: Basic ***"),
+        ("'Authorization': 'token abc'", "'Authorization': 'token ***'"),
+        ("Set-Cookie: sid=1; path=/\nDate: x", "Set-Cookie: ***\nDate: x"),
+        ("--token abc --password geheim", "--token *** --password ***"),
+        ("machine h login u password geheim", "machine h login *** password ***"),
+        ("UV_INDEX_CORP_USERNAME=u", "UV_INDEX_CORP_USERNAME=***"),
+        ("AIzaSyA1234567890abcdefghijklm", "AIza***"),
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+            "-----BEGIN RSA PRIVATE KEY----- *** -----END RSA PRIVATE KEY-----",
+        ),
         ("/Users/anna/Library", "/Users/<user>/Library"),
         ("host marias-laptop, user Maria.", "host <name>, user <name>."),
     ],
@@ -50,6 +67,12 @@ def test_what_nobody_should_read_is_taken_out(text, shown):
         "pip @ file:///wheels",
         "sha256:" + "0" * 64,
         "/homework/root/marian",
+        "https://index.example:8080/@scope/name",
+        "https://index.example/simple/numpy/",
+        "10:30@noon: a remark",
+        "numpy @ https://index.example/numpy.whl",
+        "the password of the index is not known",
+        "a token for the index",
     ],
 )
 def test_what_everybody_may_read_stays(text):
@@ -58,6 +81,8 @@ def test_what_everybody_may_read_stays(text):
 
 def test_json_stays_json():
     """A secret's value goes by its name, numbers stay numbers."""
+    hidden = redact.value({"password": ["a"], "max_token": 5, "hf_abcdefghijklmnop1234": 1, "/home/maria/x": "y"})
+    assert hidden == {"password": "***", "max_token": 5, "hf_***": 1, "~/x": "y"}
     value = {"token": "abc", "tokens": 12, "nested": [{"url": "https://a:b@c/d"}], "none": None}
     shown = redact.value(value)
     assert shown == {"token": "***", "tokens": 12, "nested": [{"url": "https://***@c/d"}], "none": None}
