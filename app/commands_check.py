@@ -20,7 +20,7 @@ GenerationArgument = Annotated[str | None, typer.Argument(help="Which one; witho
 
 
 def _chosen(operations: Operations, generation: str | None) -> Generation:
-    return operations.store.get(generation) if generation else operations.active_generation()
+    return operations.store.get(generation) if generation else operations.installed_generation()
 
 
 def check(
@@ -31,7 +31,9 @@ def check(
     """Compare every file with the record taken when the environment was built; exit status 1 when one differs."""
     operations = Operations(open_home())
     started = time.perf_counter()
-    found = examine(operations.store, _chosen(operations, generation), full=full)
+    chosen = _chosen(operations, generation)
+    chosen.require_interpreter()  # a link, of which the record of files tells nothing
+    found = examine(operations.store, chosen, full=full)
     remember_damage(operations.store, found)
     seconds = time.perf_counter() - started
     if json:

@@ -27,7 +27,7 @@ AllowLargeFlag = Annotated[bool, typer.Option("--allow-large", help="Accept a mu
 
 
 def _chosen(operations: Operations, generation: str | None) -> Generation:
-    return operations.store.get(generation) if generation else operations.active_generation()
+    return operations.store.get(generation) if generation else operations.installed_generation()
 
 
 def export_to(

@@ -56,7 +56,7 @@ class Operations:
 
     def start_repair(self, generation: str | None = None, *, whole: bool = False) -> Followed:
         """Start building a damaged generation, or the active one, again from its own lock."""
-        self.store.get(generation) if generation else self.active_generation()
+        self.store.get(generation) if generation else self.installed_generation()
         return self.start_install_of({"title": "Repair environment", "repair": {"id": generation, "whole": whole}})
 
     def start_install_of(self, asked: Mapping[str, object]) -> Followed:
@@ -125,11 +125,18 @@ class Operations:
         }
 
     def active_generation(self) -> Generation:
-        """The generation that new runs use; raises `AppError` when there is none."""
+        """The generation that new runs use; raises `AppError` when there is none that could run."""
+        generation = self.installed_generation()
+        try:
+            generation.require_interpreter()
+        except EnvError as error:
+            raise AppError(error.code, error.message, error.remedy) from error
+        return generation
+
+    def installed_generation(self) -> Generation:
+        """The active generation as it is, also one whose interpreter is gone: to look at, to repair, to export."""
         try:
             generation = self.store.active()
-            if generation:
-                generation.require_interpreter()
         except EnvError as error:
             raise AppError(error.code, error.message, error.remedy) from error
         if generation is None:

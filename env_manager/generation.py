@@ -114,7 +114,7 @@ class Generation:
         raise EnvError(
             "interpreter-missing",
             f"Environment {self.id} was built on {was}, which cannot be found; a system upgrade may have removed it.",
-            "Install the dependencies again: another Python is chosen then, and packages come from the cache.",
+            "Repair it with `fettle env repair`, or install the dependencies again: packages come from the cache.",
         )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def repair(
         damage = examine(store, old, full=True, cancelled=cancelled)
         if cancelled():
             raise InstallStopped()
-        if damage.sound and not whole:
+        if damage.sound and not whole and os.path.exists(old.python):
             raise EnvError(
                 "nothing-to-repair",
                 f"Every file of environment {old.id} is as it was recorded.",

@@ -99,3 +99,17 @@ def test_a_bundle_that_cannot_be_written_is_said(bench, tmp_path):
     status, out = fettle(bench, "doctor", "--json", "--bundle", str(tmp_path / "none" / "report.zip"))
     assert status == 1
     assert json.loads(out.splitlines()[-1])["code"] == "bundle-unwritable"
+
+
+def test_an_environment_whose_python_vanished_is_built_again_from_its_lock(bench):
+    """As after an upgrade of the system: diagnosed, repaired, exported all the same; a check does not call it sound."""
+    generation = bench.install()
+    generation.python.unlink()
+    generation.python.symlink_to("/nowhere/python3")
+    assert fettle(bench, "env", "check")[0] == 1
+    status, out = fettle(bench, "env", "diagnose", "--json")
+    assert status == 1 and json.loads(out)["findings"][0]["name"] == "interpreter-missing"
+    assert fettle(bench, "env", "export")[0] == 0
+    assert fettle(bench, "env", "repair")[0] == 0
+    assert bench.store.active_id() != generation.id
+    assert fettle(bench, "env", "check")[0] == 0
