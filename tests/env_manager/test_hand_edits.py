@@ -165,7 +165,7 @@ def test_an_interpreter_that_cannot_even_be_looked_at_is_missing(store, capsys):
     python.symlink_to("x" * 300)
     status, out, _ = run(capsys, "env", "status", "--check", "--json")
     assert status == 1 and [each["code"] for each in json.loads(out)["problems"]] == ["interpreter-missing"]
-    assert "interpreter-missing" in run(capsys, "env", "export")[2]
+    assert "interpreter-missing" in run(capsys, "env", "check")[2]
     assert run(capsys, "env", "rollback")[0] == 0
 
 
