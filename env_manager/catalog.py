@@ -142,13 +142,18 @@ def numbers(version: str) -> tuple[int, ...]:
 def load_catalog(file: Path = BUNDLED) -> Catalog:
     """Read and check a catalog; a broken one is refused with the place and the reason."""
     try:
-        text = file.read_text(encoding="utf-8")
+        # Some editors put a mark before the first letter.
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refused(file, "it is not text in UTF-8") from error
     except OSError as error:
         raise _refused(file, f"it cannot be read: {error.strerror or error}") from error
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _refused(file, f"it is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise _refused(file, "it is nested too deeply") from error
     return parse_catalog(data, file)
 
 

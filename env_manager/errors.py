@@ -129,7 +129,7 @@ _UV_SYMPTOMS = (
         "Check the network connection, the proxy and the index in pip's configuration, then try again.",
     ),
     _Symptom(
-        r"no interpreter found|failed to inspect python|python interpreter not found|failed to download.*python",
+        r"no interpreter found|failed to inspect python|python interpreter not found|failed to download.*python|no download found for request",
         "python-missing",
         "No Python 3.11 or 3.12 was found, and none could be downloaded.",
         "Install Python 3.11 (for example from your system's package manager), then try again.",

@@ -122,7 +122,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise _invalid(path, "it is larger than any list of packages")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise _invalid(path, "it is not text") from error
     except FileNotFoundError as error:
@@ -190,7 +190,7 @@ def _from_pylock(path: Path, text: str) -> Lock:
     try:
         rows = tomllib.loads(text).get("packages", [])
         packages = [(str(row["name"]), str(row["version"]), _hashes_of(row)) for row in rows]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (tomllib.TOMLDecodeError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise _invalid(path, f"it is not a pylock file that Fettle can read ({error})") from error
     lines = []
     for name, version, hashes in sorted(packages):

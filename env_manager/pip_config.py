@@ -161,7 +161,7 @@ def broken_pip_file(environ: Mapping[str, str]) -> tuple[Path, str] | None:
 
 def _parse(file: Path) -> configparser.RawConfigParser:
     parser = configparser.RawConfigParser()
-    parser.read_string(file.read_text(encoding="utf-8", errors="replace"), source=str(file))
+    parser.read_string(file.read_text(encoding="utf-8-sig", errors="replace"), source=str(file))
     return parser
 
 

@@ -18,8 +18,12 @@ from install_bench import Bench
 from app.cli import main
 from app.operations import Operations
 from app.paths import open_home
+from env_manager.catalog import BUNDLED, load_catalog
+from env_manager.errors import EnvError
+from env_manager.exchange import read_recipe
 from env_manager.generations import Store
 from env_manager.large import WHEELS
+from env_manager.pip_config import broken_pip_file, pip_options
 from env_manager.resolve import WheelSizes
 from env_manager.wheels import WheelSize
 from env_manager.wheelstore import WheelStore
@@ -236,6 +240,34 @@ def test_sizes_that_were_edited_are_measured_again(tmp_path, content):
     assert WheelSizes(tmp_path / "wheel-sizes.json").known == {}
     (tmp_path / "wheel-sizes.json").write_text(json.dumps({"a": astuple(WheelSize(1, None))}))
     assert WheelSizes(tmp_path / "wheel-sizes.json").known == {"a": WheelSize(1, None)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [os.urandom(500) + b"\xff", BUNDLED.read_bytes() + b"\n# \xe9\n", b"a = " + DEEP.encode(), b"", b"\0"],
+    ids=["bytes", "another encoding", "nested without end", "empty", "nul"],
+)
+def test_a_catalog_of_anything_is_refused(tmp_path, content):
+    """With the place and the reason."""
+    (tmp_path / "catalog.toml").write_bytes(content)
+    with pytest.raises(EnvError) as caught:
+        load_catalog(tmp_path / "catalog.toml")
+    assert caught.value.code == "catalog-invalid" and "catalog.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "form", [lambda text: "\ufeff" + text, lambda text: text.replace("\n", "\r\n")], ids=["mark", "crlf"]
+)
+def test_what_an_editor_adds_to_a_file_changes_nothing(tmp_path, form):
+    """A mark before the first letter, other line ends: in the catalog, in an exported file, in pip's configuration."""
+    (tmp_path / "catalog.toml").write_text(form(BUNDLED.read_text()), encoding="utf-8", newline="")
+    assert load_catalog(tmp_path / "catalog.toml") == load_catalog()
+    (tmp_path / "lock").write_text(form(f"x==1.0 \\\n    --hash=sha256:{'a' * 64}\n"), encoding="utf-8", newline="")
+    assert read_recipe(tmp_path / "lock").lock.versions == {"x": "1.0"}
+    pip = tmp_path / "pip.conf"
+    pip.write_text(form("[global]\nindex-url = http://company\n"), encoding="utf-8", newline="")
+    assert broken_pip_file({"PIP_CONFIG_FILE": str(pip)}) is None
+    assert pip_options({"PIP_CONFIG_FILE": str(pip)})["index-url"] == "http://company"
 
 
 def test_an_installation_goes_on_among_edited_files(bench: Bench):
