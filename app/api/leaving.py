@@ -17,7 +17,10 @@ async def until_left(request: Request, work: Callable[[Callable[[], bool]], Resu
     """Do the work on a thread and return its result; its argument turns true when the page takes its request back."""
     left = threading.Event()
     task = asyncio.create_task(asyncio.to_thread(work, left.is_set))
-    while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
-        if await request.is_disconnected():
-            left.set()
-    return await task
+    try:
+        while not (await asyncio.wait({task}, timeout=LOOK_SECONDS))[0]:
+            if await request.is_disconnected():
+                left.set()
+        return await task
+    finally:
+        left.set()  # a server that is closed waits for its threads
