@@ -6,6 +6,8 @@ from pathlib import Path
 
 import trainer
 from app.api.schema import DatasetView, ModelView
+from trainer.data.reading import mixed_in
+from trainer.data.sources import HUB
 from trainer.spec import RunSpec
 
 STARTER = Path(trainer.__file__).parent / "starter"
@@ -73,13 +75,14 @@ def with_names_resolved(spec: RunSpec) -> RunSpec:
         {
             "model": known_model or _absolute(spec.model),
             "data.train": known_data.train if known_data else _absolute(spec.data.train),
+            "data.mix": "; ".join(f"{_absolute(name)} = {weight:g}" for name, weight in mixed_in(spec.data.mix)),
             "data.held_out": _absolute(held_out) if held_out else known_data and known_data.held_out,
         }
     )
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute()) if path else path
+    return str(Path(path).expanduser().absolute()) if path and not path.startswith(HUB) else path
 
 
 def recommended_for(model: str) -> dict[str, object]:

@@ -18,11 +18,11 @@ from app import models
 from app.errors import AppError
 from app.paths import Home
 from app.processes import managed_environment, snapshot_trainer, spawn_detached, trainer_argv
+from app.run_data import data_record
 from app.views import Followed
 from env_manager.before_run import proved_for_run
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
-from trainer.data.reading import fingerprint, read_samples
 from trainer.models.folder import check_folder, model_type
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, state
 from trainer.spec import RunSpec
@@ -90,7 +90,7 @@ class Operations:
         """
         spec = models.with_names_resolved(spec)
         check_folder(Path(spec.model))
-        rows = len(read_samples(spec.data).train)
+        data = data_record(spec, self.interpreter())
         generation = self.active_generation()
         identity = _new_id("run")
         folder = self._output_folder(output, identity)
@@ -103,8 +103,7 @@ class Operations:
                 "title": spec.name or models.title_of(spec),
                 "spec": spec.model_dump(mode="json"),
                 "spec_hash": spec.digest(),
-                "rows": rows,
-                "data_fingerprint": fingerprint(Path(spec.data.train)),
+                **data,
                 "generation": generation.id,
                 "lock_sha256": generation.lock_sha256,
                 "trainer": snapshot.name,
@@ -123,6 +122,12 @@ class Operations:
         return {
             each.record["generation"] for each in self.refresh() if each.record["kind"] == "train" and not each.ended
         }
+
+    def interpreter(self) -> Path | None:
+        """The active environment's interpreter; None where none is usable."""
+        with suppress(AppError):
+            return self.active_generation().python
+        return None
 
     def active_generation(self) -> Generation:
         """The generation that new runs use; raises `AppError` when there is none that could run."""

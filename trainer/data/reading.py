@@ -1,23 +1,27 @@
-"""Read a run's data files into samples, or say exactly where one is wrong. Torch-free."""
+"""Read a run's data into samples, or say exactly where it is wrong. Torch-free."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer.data.samples import ROLES, Message, Place, Sample
+from trainer.data.formats import ACCEPTED, Format, detect, read_mapping, to_sample
+from trainer.data.problems import KINDS, Finding, RowError
+from trainer.data.samples import Place, Sample
+from trainer.data.sources import HELD_OUT, HUB, Source, find, folder_part
+from trainer.data.split import content_key, part, without_duplicates
 from trainer.errors import TrainError
-from trainer.spec import Data
+from trainer.spec.data import Data
 
-FORMATS = "`messages`, `prompt` and `completion`, or `instruction` and `output`"
+THIS_INTERPRETER = Path(sys.executable)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Samples:
     """The rows of a run; `dropped` counts the rows left out by their reason, `first_dropped` has one place of each."""
 
@@ -26,120 +30,162 @@ class Samples:
     dropped: Counter[str] = field(default_factory=Counter)
     first_dropped: dict[str, Place] = field(default_factory=dict)
 
+    def drop(self, reason: str, place: Place) -> None:
+        """Count a row that is left out."""
+        self.dropped[reason] += 1
+        self.first_dropped.setdefault(reason, place)
 
-def read_samples(data: Data) -> Samples:
-    """All rows that the settings name; raises `TrainError` with file and line for the first that cannot be learned."""
-    return Samples(read_file(Path(data.train)), read_file(Path(data.held_out)) if data.held_out else [])
+
+@dataclass(frozen=True)
+class Keyed:
+    """A sample with the key of the group that it must stay with."""
+
+    sample: Sample
+    key: bytes
+
+
+def read_samples(data: Data, python: Path | None = THIS_INTERPRETER) -> Samples:
+    """All rows that the settings name, mixed, without duplicates and split as they say.
+
+    `python` reads what needs pyarrow or datasets. Raises `TrainError` with file and line for the first row that
+    cannot be learned from, unless `data.bad_rows` is `drop`.
+    """
+    found = Samples([], [])
+    train: list[Keyed] = []
+    for named, weight in ((data.train, 1.0), *mixed_in(data.mix)):
+        train += weighted(list(_read(find(named), data, python, found)), weight, data.split_seed)
+    held_out = held_out_source(data)
+    if held_out:
+        found.held_out = [each.sample for each in _read(held_out, data, python, found)]
+    elif data.held_out_share:
+        marks = part([each.key for each in train], data.held_out_share, data.split_seed)
+        found.held_out = [each.sample for each, mark in zip(train, marks, strict=True) if mark]
+        train = [each for each, mark in zip(train, marks, strict=True) if not mark]
+    found.train = [each.sample for each in train]
+    if data.deduplicate:
+        _deduplicate(found)
+    return found
+
+
+def held_out_source(data: Data) -> Source | None:
+    """The held-out rows by name, or those beside the training rows in a folder; None where there are none."""
+    if data.held_out:
+        return find(data.held_out, held_out=True)
+    if data.train.startswith(HUB) or not Path(data.train).is_dir():
+        return None
+    path = folder_part(Path(data.train), HELD_OUT)
+    return Source(path.name, path) if path else None
+
+
+def mixed_in(text: str) -> list[tuple[str, float]]:
+    """`data.mix` as (name, weight); raises `TrainError` for what is not of that form."""
+    found = []
+    for item in filter(None, (piece.strip() for piece in text.split(";"))):
+        name, equals, weight = (piece.strip() for piece in item.rpartition("="))
+        try:
+            number = float(weight) if equals and name else -1.0
+        except ValueError:
+            number = -1.0
+        if not 0 < number <= 1000:
+            raise TrainError(
+                "data-mix",
+                f"`data.mix`: '{item}' does not name a data set and its weight.",
+                "Write it as `other.jsonl = 0.5; third.csv = 2`; a weight is how often its rows come in one pass.",
+            )
+        found.append((name, number))
+    return found
+
+
+def weighted(rows: list[Keyed], weight: float, seed: int) -> list[Keyed]:
+    """Every row as often as the weight says; of a broken part, a seeded choice of rows."""
+    whole = int(weight)
+    some = round((weight - whole) * len(rows))
+    chosen = sorted(random.Random(seed).sample(range(len(rows)), some))
+    return rows * whole + [rows[index] for index in chosen]
 
 
 def read_file(path: Path) -> list[Sample]:
-    """All rows of a JSONL file, or of a JSON file that holds one array."""
-    rows = [_sample(Place(path.name, number, line), row) for number, line, row in _rows(path)]
-    if not rows:
-        raise TrainError(
-            "data-empty", f"{path.name} holds no rows.", f"Add rows with {FORMATS}, one JSON object a line."
+    """All rows of one file as its columns tell; raises `TrainError` for the first that is wrong."""
+    return [each.sample for each in _read(find(str(path)), Data(), THIS_INTERPRETER, Samples([], []))]
+
+
+def _read(source: Source, data: Data, python: Path | None, found: Samples) -> Iterator[Keyed]:
+    forms = Forms(data)
+    there = False
+    for place, value, problems in source.rows(data.chunk_characters, python):
+        try:
+            error = next((problem for problem in problems if problem.drops), None)
+            if error is None:
+                sample = to_sample(forms.of(value), value, place)[0]
+        except RowError as wrong:
+            error = wrong.at(place)
+        if error is None:
+            there = True
+            yield Keyed(sample, _group(value, data.split_by, place) or content_key(sample))
+        elif data.bad_rows == "drop":
+            found.drop(error.kind, place)
+        else:
+            raise refusal(error)
+    if not there:
+        left_out = sum(found.dropped.values())
+        what = f"holds no row that can be learned from ({left_out} were left out)" if left_out else "holds no rows"
+        raise TrainError("data-empty", f"{source.name} {what}.", f"Add rows with {ACCEPTED}.")
+
+
+class Forms:
+    """The format of each row by its columns, found once for each set of columns."""
+
+    def __init__(self, data: Data) -> None:
+        self._asked, self._mapping = data.format, read_mapping(data.columns)
+        self.seen: dict[tuple[str, ...], Format | None] = {}
+
+    def of(self, row: Any) -> Format:
+        """The row's format; raises `RowError` where its columns make none."""
+        if not isinstance(row, dict):
+            raise RowError("not-object", "the row is not an object with named columns.", found=row)
+        columns = tuple(row)
+        if columns not in self.seen:
+            self.seen[columns] = detect(columns, self._asked, self._mapping)
+        form = self.seen[columns]
+        if form is None:
+            names = ", ".join(f"`{name}`" for name in columns[:8]) or "none"
+            raise RowError("columns-unknown", f"no known columns (there are: {names}).", found="")
+        return form
+
+
+def refusal(problem: Finding) -> TrainError:
+    """The error that a run ends with before it begins."""
+    if problem.kind == "preference":
+        return TrainError(
+            "data-preference",
+            str(problem),
+            "Use rows with one answer, or name it: `data.columns: prompt=prompt, completion=chosen`.",
         )
-    return rows
+    kind = KINDS[problem.kind]
+    look = "`fettle data check FILE` lists all such places; `data.bad_rows: drop` trains without them."
+    advice = f"Use rows with {ACCEPTED}; or name your columns in `data.columns`." if problem.kind in _COLUMNS else ""
+    return TrainError("data-row-invalid", str(problem), f"{advice or kind.fix or 'Mend or remove the row.'} {look}")
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of the file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+_COLUMNS = ("columns-unknown", "columns-missing", "not-object")
 
 
-def _bad_row(place: Place, what: str, remedy: str) -> TrainError:
-    return TrainError("data-row-invalid", f"{place}: {what}", remedy)
-
-
-def _text(path: Path) -> str:
-    if not path.exists():
-        raise TrainError("data-missing", f"There is no data file at {path}.", "Check the path, or choose another file.")
-    if path.is_dir():
-        raise TrainError("data-missing", f"{path} is a folder, not a data file.", "Choose the JSONL file inside it.")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        place = Place(path.name, line, line)
-        raise _bad_row(place, "these bytes are not UTF-8 text.", "Save the file as UTF-8.") from error
-    except OSError as error:
+def _group(row: Any, column: str, place: Place) -> bytes:
+    if not column:
+        return b""
+    if column not in row:
         raise TrainError(
-            "data-unreadable", f"{path} cannot be read: {error.strerror}.", "Check the file's permissions."
-        ) from error
+            "data-split",
+            f"{place}: there is no column `{column}` to split by.",
+            "Correct `data.split_by`, or empty it.",
+        )
+    return repr(row[column]).encode("utf-8", "replace")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, int | None, Any]]:
-    """(row number, line number, parsed row) of each row; blank lines are passed over."""
-    text = _text(path)
-    if text.lstrip().startswith("["):
-        try:
-            for number, row in enumerate(json.loads(text), start=1):
-                yield number, None, row
-        except ValueError as error:
-            line = getattr(error, "lineno", 1)
-            raise _bad_row(
-                Place(path.name, line, line),
-                "the JSON array is broken here.",
-                "Mend the JSON, or save one object a line.",
-            ) from error
-        return
-    number = 0
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        number += 1
-        try:
-            row = json.loads(content)
-        except ValueError as error:
-            start = content.strip()[:60]
-            place = Place(path.name, number, line)
-            raise _bad_row(place, f"not valid JSON: {start!r}.", "Mend or remove the line.") from error
-        yield number, line, row
-
-
-def _sample(place: Place, row: Any) -> Sample:
-    """One row in any accepted form; a conversation must hold an answer to learn."""
-    if not isinstance(row, dict):
-        raise _bad_row(place, "the row is not an object.", f"Use rows with {FORMATS}.")
-    if "messages" in row:
-        return Sample("conversation", place, _turns(place, row["messages"]))
-    if "prompt" in row and "completion" in row:
-        prompt, completion = row["prompt"], row["completion"]
-        if isinstance(prompt, list) and isinstance(completion, list):
-            return Sample("conversation", place, _turns(place, prompt + completion))
-        messages = _turns(place, _two_sides(prompt, completion))
-        return Sample("completion", place, messages, prompt=prompt, completion=completion)
-    if "instruction" in row and "output" in row:
-        asked = "\n\n".join(str(part) for part in (row["instruction"], row.get("input")) if part)
-        return Sample("conversation", place, _turns(place, _two_sides(asked, row["output"])))
-    names = ", ".join(sorted(map(str, row))) or "none"
-    raise _bad_row(place, f"no known columns (found: {names}).", f"Use rows with {FORMATS}.")
-
-
-def _two_sides(asked: Any, answer: Any) -> Any:
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-
-
-def _turns(place: Place, messages: Any) -> tuple[Message, ...]:
-    problem = _problem(messages)
-    if problem:
-        raise _bad_row(place, problem, "Mend or remove the row.")
-    return tuple({"role": m["role"], "content": m["content"]} for m in messages)
-
-
-def _problem(messages: Any) -> str | None:
-    """What keeps these messages from being a conversation, or None."""
-    if not isinstance(messages, list) or not messages:
-        return "`messages` is not a list of turns."
-    for turn in messages:
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            return f"a turn has no role out of {', '.join(ROLES)}."
-        if not isinstance(turn.get("content"), str):
-            return "a turn's content is not text."
-    if not any(turn["role"] == "assistant" and turn["content"].strip() for turn in messages):
-        return "no answer of the assistant to learn from."
-    return None
+def _deduplicate(found: Samples) -> None:
+    kept = without_duplicates(found.train)
+    places = {id(sample) for sample in kept}
+    for sample in found.train:
+        if id(sample) not in places:
+            found.drop("duplicate-row", sample.place)
+    found.train = kept

@@ -1,0 +1,62 @@
+"""Parquet files and data sets by name, read by the interpreter that has the libraries for it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from trainer.data.readers.piped import SCRIPT
+from trainer.data.reading import read_samples
+from trainer.errors import TrainError
+from trainer.spec import Data
+
+TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+
+def test_nested_parquet_rows_become_turns_and_odd_values_do_no_harm(tmp_path: Path) -> None:
+    rows = {"messages": [TALK, TALK[:1] + [{"role": "assistant", "content": "Good day"}]] * 700}
+    rows |= {"score": [float("nan"), 1.0] * 700, "day": [datetime.date(2020, 1, 1)] * 1400}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet")
+    samples = read_samples(Data(train=str(tmp_path / "rows.parquet"))).train
+    assert len(samples) == 1400
+    assert list(samples[0].messages) == TALK
+    assert samples[1].messages[1]["content"] == "Good day"
+    assert samples[1399].place.row == 1400
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"PAR1" + b"\x07" * 900 + b"PAR1", b"PAR1" + b"\xff" * 900 + b"PAR1"])
+def test_a_damaged_parquet_file_is_named_without_a_traceback(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.parquet").write_bytes(content)
+    with pytest.raises(TrainError) as caught:
+        read_samples(Data(train=str(tmp_path / "rows.parquet")))
+    assert caught.value.code == "data-unreadable"
+    assert "rows.parquet" in caught.value.message and "Traceback" not in caught.value.message
+
+
+def test_offline_a_data_set_that_is_not_cached_is_refused_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(TrainError) as caught:
+        read_samples(Data(train="hub:somebody/rows"))
+    assert caught.value.code == "data-unreadable"
+    assert "somebody/rows" in caught.value.message
+
+
+def test_rows_come_through_the_datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "set").mkdir()
+    lines = [json.dumps({"messages": TALK, "n": n}) for n in range(5)]
+    (tmp_path / "set" / "train.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    command = [sys.executable, "-I", SCRIPT, "hub", str(tmp_path / "set"), "", "train"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [json.loads(line) for line in lines], done.stderr

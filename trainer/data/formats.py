@@ -1,0 +1,206 @@
+"""Which columns make which kind of row, and how such a row becomes a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from trainer.data.problems import RowError
+from trainer.data.samples import Message, Place, Sample
+from trainer.data.turns import from_sharegpt, read_tools, read_turns
+from trainer.errors import TrainError
+from trainer.spec.data import FormatName
+
+Row = dict[str, Any]
+ACCEPTED = "`messages`; `prompt` and `completion`; `instruction` and `output`; `question` and `answer`; or `text`"
+# Two columns whose names say that one answers the other.
+PAIRS = (
+    *(("question", "answer"), ("question", "response"), ("query", "response"), ("query", "answer")),
+    *(("prompt", "response"), ("prompt", "answer"), ("instruction", "response"), ("input", "output")),
+    *(("user", "assistant"), ("human", "assistant"), ("source", "target"), ("problem", "solution"), ("q", "a")),
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format by name, and which of the file's columns plays which part in it."""
+
+    name: str
+    parts: Mapping[str, str]
+    needed: Collection[str] = field(default=())
+
+    @property
+    def later(self) -> bool:
+        """Recognised, but of a training method that is not there yet."""
+        return self.name in ("preference", "kto")
+
+    def missing(self, row: Row) -> list[str]:
+        """The columns without which this row says nothing."""
+        return [column for part, column in self.parts.items() if part in self.needed and column not in row]
+
+    def unused(self, columns: Collection[str]) -> list[str]:
+        """Columns that training ignores."""
+        return [column for column in columns if column not in self.parts.values()]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(f'`{column}`' for column in self.parts.values())})"
+
+
+# The parts of each format: those that it needs, and those that may be there.
+_FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "preference": (("chosen", "rejected"), ("prompt", "system", "tools")),
+    "kto": (("prompt", "completion", "label"), ("system",)),
+    "messages": (("messages",), ("system", "tools")),
+    "sharegpt": (("conversations",), ("system", "tools")),
+    "prompt-completion": (("prompt", "completion"), ("system", "tools")),
+    "alpaca": (("instruction", "output"), ("input", "system", "history")),
+    "question-answer": (("question", "answer"), ("system",)),
+    "text": (("text",), ()),
+}
+
+
+def detect(columns: Collection[str], asked: str = "auto", mapping: Mapping[str, str] | None = None) -> Format | None:
+    """The format that these columns make, the asked one when there is one; None when they make none."""
+    named = dict(mapping or {})
+    if "kto_tag" in columns and "label" not in named:
+        named["label"] = "kto_tag"
+    for name, (needed, may) in _FORMATS.items():
+        if asked not in ("auto", name) or (asked == "auto" and not _named_fit(mapping, (*needed, *may))):
+            continue
+        column = {part: named.get(part, part) for part in (*needed, *may)}
+        if all(column[part] in columns for part in needed) or asked == name:
+            there = {part: place for part, place in column.items() if part in needed or place in columns}
+            return Format(name, there, needed)
+    if asked in ("auto", "question-answer") and not mapping:
+        for asks, answers in PAIRS:
+            if asks in columns and answers in columns:
+                return Format("question-answer", {"question": asks, "answer": answers}, ("question", "answer"))
+    return None
+
+
+def _named_fit(mapping: Mapping[str, str] | None, parts: Collection[str]) -> bool:
+    return all(part in parts for part in mapping or {})
+
+
+def read_mapping(text: str) -> dict[str, str]:
+    """`data.columns` as part → column; raises `TrainError` for what is not of that form."""
+    parts = {part for needed, may in _FORMATS.values() for part in (*needed, *may)}
+    found: dict[str, str] = {}
+    for item in filter(None, (piece.strip() for piece in text.split(","))):
+        part, equals, column = (piece.strip() for piece in item.partition("="))
+        if not equals or part not in parts or not column:
+            raise TrainError(
+                "data-columns",
+                f"`data.columns`: '{item}' does not name a part and its column.",
+                f"Write it as `prompt=question, completion=answer`; the parts are {', '.join(sorted(parts))}.",
+            )
+        found[part] = column
+    if not found or any(all(part in found for part in needed) for needed, _ in _FORMATS.values()):
+        return found
+    return found
+
+
+def to_sample(form: Format, row: Row, place: Place) -> tuple[Sample, list[tuple[str, str, str]]]:
+    """The sample in a row, and what is odd about it as (kind, detail, field); raises `RowError` for a useless row."""
+    missing = form.missing(row)
+    if missing:
+        there = ", ".join(f"`{name}`" for name in list(row)[:8]) or "none"
+        raise RowError("columns-missing", f"the column `{missing[0]}` is missing (there are: {there}).", missing[0])
+    if form.later:
+        raise RowError("preference", f"this is a row of the format {form}, which cannot be trained on yet.")
+    return _BUILDERS[form.name](form, row, place)
+
+
+Built = tuple[Sample, list[tuple[str, str, str]]]
+
+
+def _messages(form: Format, row: Row, place: Place) -> Built:
+    column = form.parts["messages"]
+    return _conversation(form, row, place, read_turns(row[column], column))
+
+
+def _sharegpt(form: Format, row: Row, place: Place) -> Built:
+    column = form.parts["conversations"]
+    return _conversation(form, row, place, read_turns(from_sharegpt(row[column], column), column))
+
+
+def _prompt_completion(form: Format, row: Row, place: Place) -> Built:
+    asks, answers = form.parts["prompt"], form.parts["completion"]
+    prompt, completion = row[asks], row[answers]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        turns = read_turns(prompt + completion, f"{asks}+{answers}")
+        return _conversation(form, row, place, turns)
+    sample, odd = _conversation(form, row, place, (_pair(prompt, asks, completion, answers), []))
+    return Sample("completion", place, sample.messages, sample.tools, prompt=prompt, completion=completion), odd
+
+
+def _question_answer(form: Format, row: Row, place: Place) -> Built:
+    asks, answers = form.parts["question"], form.parts["answer"]
+    return _conversation(form, row, place, (_pair(row[asks], asks, row[answers], answers), []))
+
+
+def _alpaca(form: Format, row: Row, place: Place) -> Built:
+    asks, answers = form.parts["instruction"], form.parts["output"]
+    more = row.get(form.parts.get("input", ""))
+    asked = _text(row[asks], asks)
+    if more not in (None, ""):
+        asked = f"{asked}\n\n{_text(more, form.parts['input'])}"
+    earlier: list[Message] = []
+    for index, turn in enumerate(row.get(form.parts.get("history", "")) or []):
+        where = f"{form.parts['history']}[{index}]"
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise RowError("messages-shape", f"`{where}` is not a pair of question and answer.", where, turn)
+        earlier += _pair(turn[0], f"{where}[0]", turn[1], f"{where}[1]")
+    return _conversation(form, row, place, ([*earlier, *_pair(asked, asks, row[answers], answers)], []))
+
+
+def _plain(form: Format, row: Row, place: Place) -> Built:
+    column = form.parts["text"]
+    return Sample("text", place, text=_target(row[column], column)), []
+
+
+_BUILDERS: dict[str, Callable[[Format, Row, Place], Built]] = {
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+    "prompt-completion": _prompt_completion,
+    "question-answer": _question_answer,
+    "alpaca": _alpaca,
+    "text": _plain,
+}
+
+
+def _conversation(
+    form: Format, row: Row, place: Place, read: tuple[list[Message], list[tuple[str, str, str]]]
+) -> Built:
+    turns, odd = read
+    system = row.get(form.parts.get("system", ""))
+    if system not in (None, "") and not (turns and turns[0]["role"] == "system"):
+        turns = [{"role": "system", "content": _text(system, form.parts["system"])}, *turns]
+    tools = row.get(form.parts.get("tools", ""))
+    return Sample("conversation", place, tuple(turns), read_tools(tools, form.parts.get("tools", ""))), odd
+
+
+def _pair(asked: Any, asks: str, answer: Any, answers: str) -> list[Message]:
+    return [
+        {"role": "user", "content": _text(asked, asks)},
+        {"role": "assistant", "content": _target(answer, answers)},
+    ]
+
+
+def _text(value: Any, column: str) -> str:
+    if not isinstance(value, str):
+        what = "nothing (null)" if value is None else f"{_NAMES.get(type(value).__name__, 'no text')}, not text"
+        raise RowError("content-type", f"`{column}` holds {what}.", column, value)
+    return value
+
+
+def _target(value: Any, column: str) -> str:
+    text = _text(value, column)
+    if not text.strip():
+        raise RowError("target-empty", f"`{column}`, the text to learn, is empty.", column)
+    return text
+
+
+_NAMES = {"int": "a number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "an object"}
+FORMAT_NAMES: tuple[str, ...] = get_args(FormatName)
