@@ -18,6 +18,7 @@ import importlib.metadata as metadata, json, sys
 found = {each.metadata["Name"]: each.version for each in metadata.distributions() if each.metadata["Name"]}
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "packages": found}))
 """
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?")
 _TIMEOUT_SECONDS = 120.0
 
@@ -74,7 +75,10 @@ def adoption(python: str, packages: dict[str, str], catalog: Catalog) -> Adoptio
     for name, found in sorted(packages.items()):
         # The build, as in 2.13.0+cu130, is chosen for this machine.
         version = found.partition("+")[0]
-        if not _VERSION.fullmatch(version):
+        if not _NAME.fullmatch(name):
+            # It would be a line in a file of requirements, where words have other meanings.
+            refused[repr(name)[:80]] = "That is not the name of a package."
+        elif not _VERSION.fullmatch(version):
             refused[name] = f"{found} is not a version that an index could have."
         elif name in holds and numbers(version) >= holds[name].below:
             refused[name] = f"{version} breaks {holds[name].requirement}. {holds[name].reason}"

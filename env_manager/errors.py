@@ -208,8 +208,14 @@ def from_os(error: OSError, doing: str) -> EnvError:
     if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
         return EnvError(
             "in-the-way",
-            f"Something else lies where Fettle keeps its own: it could not {doing}{where}: {error.strerror}.",
-            "Move or rename what lies there, then try again.",
+            f"Something else lies there: Fettle could not {doing}{where}: {error.strerror}.",
+            "Move or rename what lies there, or name another place, then try again.",
+        )
+    if error.errno == errno.ENOENT:
+        return EnvError(
+            "path-missing",
+            f"A folder on the way is not there: Fettle could not {doing}{where}.",
+            "Check the name, and that the disk is connected, then try again.",
         )
     return EnvError(
         "system-error",

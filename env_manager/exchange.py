@@ -120,9 +120,11 @@ def read_recipe(path: Path) -> Recipe:
     if path.is_dir():
         return replace(read_recipe(path / FILE_NAMES["json"]), wheels=path.absolute())
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)  # a device tells no size and never ends
+        if len(data) > MOST_BYTES:
             raise _invalid(path, "it is larger than any list of packages")
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _invalid(path, "it is not text") from error
     except FileNotFoundError as error:

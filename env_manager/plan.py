@@ -12,6 +12,7 @@ from env_manager.errors import EnvError
 from env_manager.hardware import Hardware
 from env_manager.torch_index import Asked, TorchChoice, choose_torch
 
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?")
 TorchWhere = Literal["default-index", "configured", "pytorch-index"]
 
@@ -144,6 +145,11 @@ def _requirement(
 
 def _check_overrides(overrides: Mapping[str, str], catalog: Catalog) -> None:
     for name, version in overrides.items():
+        if not _NAME.fullmatch(name):
+            # It becomes a line in a file of requirements, where an address or an option means something.
+            raise EnvError(
+                "override-invalid", f"{name!r} is not the name of a package.", "Write it as --set name=version."
+            )
         if not _VERSION.fullmatch(version):
             raise EnvError(
                 "override-invalid",

@@ -302,3 +302,20 @@ def test_a_pylock_tells_nobody_needs_and_still_installs_in_order(bench, elsewher
     }
     file.write_text(export(again, "json"), encoding="utf-8")
     assert {each.name: each.needed_by for each in read_recipe(file).lock.packages}["fx-third"] == {"fx-second"}
+
+
+def test_a_device_that_never_ends_is_not_read_to_the_end(tmp_path):
+    """It tells no size; a file of more than any list of packages is refused after that much."""
+    endless = Path("/dev/zero")
+    if not endless.exists():
+        endless = tmp_path / "endless"
+        endless.write_bytes(b"\0" * (exchange.MOST_BYTES + 1))
+    assert code(read_recipe, endless) == "manifest-invalid"
+
+
+@pytest.mark.parametrize("name", ["x @ http://127.0.0.1:9/x.whl", "../x", "--index-url http://x", "x\n-r y", ""])
+def test_a_name_that_means_something_to_a_resolver_is_no_package(bench, name):
+    """Neither one given by hand nor one that a foreign environment claims."""
+    assert code(bench.install, overrides={name: "1.0"}) == "override-invalid"
+    taken = adoption(PYTHON_VERSION, {"fx-first": "1.0", name: "1.0"}, small_catalog())
+    assert taken.pinned == {"fx-first": "1.0"} and taken.preferred == {} and len(taken.refused) == 1
