@@ -114,7 +114,7 @@ def _wrong_wheels(generation: Generation, lying: list[Distribution]) -> Iterator
     if not re.fullmatch(r"3\.\d+", python) or system not in ("linux", "macos", "windows"):
         return
     for each in lying:
-        reasons = [fits(tag, python, system, arch) for tag in each.tags]
+        reasons = [fits(tag, python, system, arch, generation.hardware.get("libc") or "") for tag in each.tags]
         if reasons and all(reasons):
             yield _row(
                 "wheel-wrong-platform", each.name, "A package was built for another Python, system or processor.",
@@ -193,7 +193,8 @@ def _without_library(generation: Generation) -> Iterator[dict[str, Any]]:
     if _planned_cuda(generation):
         # The one that it loads is named by torch's CUDA.
         kind = f"cuda{(torch[1] or '').replace('.', '')}" if torch else "cuda"
-    if "bitsandbytes" in generation.packages and home.is_dir() and not any(home.glob(f"libbitsandbytes_{kind}*")):
+    whole = any(file.stat().st_size for file in home.glob(f"libbitsandbytes_{kind}*"))
+    if "bitsandbytes" in generation.packages and home.is_dir() and not whole:
         yield _row(
             "bitsandbytes-without-library", "bitsandbytes", "bitsandbytes lacks its own library for this kind of device.",
             f"There is no libbitsandbytes_{kind} in it.", REBUILD, "repair",

@@ -83,8 +83,8 @@ def _text(file: Path) -> str:
         return ""
 
 
-def fits(tag: str, python: str, system: str, arch: str) -> str | None:
-    """Why a wheel with this tag is not for that Python ("3.11"), system and architecture; None if it is."""
+def fits(tag: str, python: str, system: str, arch: str, libc: str = "glibc") -> str | None:
+    """Why a wheel with this tag is not for that Python ("3.11"), system, architecture and C library; None if it is."""
     parts = tag.split("-")
     if len(parts) != 3:
         return None
@@ -99,12 +99,13 @@ def fits(tag: str, python: str, system: str, arch: str) -> str | None:
         right_python = any(each in (f"cp{major}{minor}", f"py{major}") or each in older for each in pythons)
     if not right_python:
         return f"made for Python {parts[0]}, this is {python}"
-    return None if any(_platform_fits(each, system, arch) for each in platforms) else f"made for {parts[2]}"
+    return None if any(_platform_fits(each, system, arch, libc) for each in platforms) else f"made for {parts[2]}"
 
 
-def _platform_fits(platform: str, system: str, arch: str) -> bool:
+def _platform_fits(platform: str, system: str, arch: str, libc: str) -> bool:
     if platform == "any":
         return True
-    starts = {"linux": ("manylinux", "linux", "musllinux"), "macos": ("macosx",), "windows": ("win",)}
+    many = "musllinux" if libc.startswith("musl") else "manylinux"
+    starts = {"linux": (many, "linux"), "macos": ("macosx",), "windows": ("win",)}
     ends = {"x86_64": ("x86_64", "amd64", "universal2"), "aarch64": ("aarch64", "arm64", "universal2")}
     return platform.startswith(starts.get(system, ("",))) and platform.endswith(ends.get(arch, ("",)))

@@ -98,6 +98,9 @@ def huggingface_hub() -> str:
 
 def bitsandbytes() -> str:
     torch, bnb = use("torch"), use("bitsandbytes")
+    # It imports without its library too, and computes on a CPU all the same, only slowly.
+    missing = vars(use("bitsandbytes.cextension").lib).get("formatted_error")
+    assert not missing, missing
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = torch.linspace(-1, 1, 64 * 64, device=device).reshape(64, 64)
     packed, state = bnb.functional.quantize_4bit(weights, quant_type="nf4")

@@ -203,7 +203,8 @@ _PACKAGES = (
     ),
     Signature(
         "package-replaced",
-        r"is required for a normal functioning of this module, but found|VersionConflict|DistributionNotFound|Descriptors cannot (not )?be created"
+        r"is required for a normal functioning of this module, but found|incompatible version of|only versions? [^\n]{0,40}supported"
+        r"|VersionConflict|DistributionNotFound|Descriptors cannot (not )?be created"
         r"|incompatible Protobuf|gencode version|(cannot|could not) import name '\w+' from '[\w.]+'(?! \(most likely)"
         r"|(?<!partially initialized )module '(?!numpy)[\w.]+' has no attribute"
         r"|(requires|needs) [\w.-]+\s*(\(|version )?[<>=!~]=?[^\n]{0,60}(found|installed|have|got|you|but)"

@@ -366,6 +366,7 @@ def test_every_signature_is_whole_and_no_action_is_unknown():
         ("cp311-cp311-win_amd64", False),
         ("cp311-cp311-macosx_14_0_universal2", False),
         ("py2-none-any", False),
+        ("cp311-cp311-musllinux_1_2_x86_64", False),
     ],
 )
 def test_a_wheel_tag_fits_or_not(tag, fitting):
