@@ -32,15 +32,15 @@ _GENERAL = (
 # Where the stack of a crash begins: it names libraries that have nothing to do with it.
 _STACK = r"Fatal Python error:|Timeout \(\d"
 # An installation's errors that say no cause, and those whose cause has another name here.
-_SAY_NOTHING = (
-    "install-failed",
-    "uv-failed",
-    "probe-failed",
-    "system-error",
-    "index-unreachable",
-    "resolve-impossible",
-)
-_SAME = {"install-running": "two-installs", "index-invalid": "index-not-an-index", "uv-killed": "out-of-memory"}
+_SAY_NOTHING = ("install-failed", "uv-failed", "probe-failed", "system-error")
+_SAY_LITTLE = ("index-unreachable", "resolve-impossible")
+_SAME = {
+    "install-running": "two-installs",
+    "index-invalid": "index-not-an-index",
+    "uv-killed": "out-of-memory",
+    "index-unreachable": "index-down",
+    "resolve-impossible": "versions-conflict",
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,11 @@ def diagnose_install(error: EnvError | str) -> list[Finding]:
         found = _from_checks([Check("probe", False, said)])
         if found:
             return found
-    return [_in_install(said) or _by_code(error) or _in_words(said) or _unknown(said)]
+    by_code = None if error.code in _SAY_NOTHING else _by_code(error)
+    in_words = _in_install(said)
+    if in_words or (by_code and error.code not in _SAY_LITTLE):
+        return [in_words or by_code or _unknown(said)]
+    return [_in_words(said) or by_code or _unknown(said)]
 
 
 def _in_install(said: str) -> Finding | None:
@@ -144,10 +148,8 @@ def _in_install(said: str) -> Finding | None:
     return None
 
 
-def _by_code(error: EnvError) -> Finding | None:
+def _by_code(error: EnvError) -> Finding:
     """A failure that was named where it happened keeps its own words."""
-    if error.code in _SAY_NOTHING:
-        return None
     return Finding(_SAME.get(error.code, error.code), error.message, error.message, error.remedy)
 
 
@@ -185,7 +187,12 @@ def _named(check: Check) -> Iterator[Finding]:
         yield Finding("interpreter-unusable", cause, f"{check.evidence}\n{check.detail}".strip(), REBUILD, "repair")
         return
     kind = check.name.split(":")[0]
-    fitting = [each for each in IN_CHECKS if not each.of or kind in each.of]
+    # What fails in numpy itself is not that others were built for another one.
+    fitting = [
+        each
+        for each in IN_CHECKS
+        if (not each.of or kind in each.of) and not (kind == "numpy" and each.name.startswith("numpy-"))
+    ]
     # A cause may stand in the errors below the error, but never behind what only says how it shows.
     for general in (False, True):
         for said in (check.evidence, re.split(_STACK, check.detail)[0]):

@@ -329,6 +329,30 @@ def test_words_of_libraries_and_installers_are_known(name, place, text):
     assert found == ([] if (name, place) == ("unknown", "check") else [name])
 
 
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("index-unreachable", "index-down"),
+        ("resolve-impossible", "versions-conflict"),
+        ("uv-killed", "out-of-memory"),
+        ("python-missing", "python-missing"),
+        ("uv-failed", "unknown"),
+    ],
+)
+def test_a_failure_that_was_named_where_it_happened_keeps_its_name(code, name):
+    """Unless its words say more."""
+    (found,) = diagnose_install(EnvError(code, "It did not go on.", "Do this."))
+    assert found.name == name
+    assert name == "unknown" or found.remedy == "Do this."
+    assert diagnose_install(EnvError(code, "No space left on device", "Do this."))[0].name == "disk-full"
+
+
+def test_a_broken_numpy_is_not_one_of_another_version():
+    said = "ImportError: Original error was: No module named 'numpy._core._multiarray_umath'"
+    assert named(said, check="numpy") == ["module-missing"]
+    assert named(said, check="datasets") == ["numpy-1-under-numpy-2"]
+
+
 def test_the_cause_below_an_error_counts():
     """`cannot import name 'AutoProcessor'` says nothing; the numpy failure that led to it does."""
     below = "ImportError: cannot import name 'AutoProcessor'\nImportError: numpy.core.multiarray failed to import"

@@ -109,7 +109,8 @@ def test_two_gigabytes_of_output_fill_neither_memory_nor_log(python: Path, end: 
     (bad,) = probe(python, ["import:bad"], log=logged.append)
     assert "afterwards" in bad.evidence
     assert sum(map(len, logged)) < 16 * 2**20
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024
+    kilobyte = 1 if sys.platform == "darwin" else 1024  # the unit of this figure there and elsewhere
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * kilobyte < 300 * 2**20
 
 
 def test_an_interpreter_that_ends_at_once_is_one_finding(tmp_path: Path) -> None:

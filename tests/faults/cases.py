@@ -264,9 +264,9 @@ def other_python(version: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
-# A third of those that were looked at belong into every run, the others into the slow tier.
+# A quarter of those that were looked at belong into every run, the others into the slow tier.
 CASES = [
     *(replace(case, slow=at > 1) for at, case in enumerate(HEALTHY)),
-    *(replace(case, slow=at % 3 > 0) for at, case in enumerate(SEEN)),
+    *(replace(case, slow=at % 4 > 0) for at, case in enumerate(SEEN)),
     *(replace(case, held_out=True, slow=True) for case in HELD_OUT),
 ]
