@@ -10,7 +10,8 @@ import torch
 from peft import PeftModel
 
 from trainer.errors import TrainError
-from trainer.models.loading import load_base, load_tokenizer
+from trainer.models.loading import load_base
+from trainer.models.tokenizer import load_tokenizer
 
 Side = Literal["base", "tuned"]
 
@@ -42,7 +43,9 @@ class Chat:
             raise TrainError(
                 "adapter-missing", f"There is no adapter at {adapter}.", "Choose a run that ended with an adapter."
             )
-        self._tokenizer = load_tokenizer(Path(model))
+        # The adapter's own tokenizer has the template that it was trained with.
+        own = (Path(adapter) / "tokenizer_config.json").is_file()
+        self._tokenizer = load_tokenizer(Path(adapter if own else model))
         self._model = PeftModel.from_pretrained(load_base(Path(model), torch.float32), adapter).eval()
         if torch.cuda.is_available():
             self._model = self._model.cuda()

@@ -15,13 +15,14 @@ from accelerate.utils import set_seed
 from trainer import report
 from trainer.adapter import save_adapter
 from trainer.data.batches import training_batches
-from trainer.data.masks import Example, encode
+from trainer.data.masks import Example, encode, encode_all
 from trainer.data.reading import read_samples
 from trainer.data.samples import Sample
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
 from trainer.errors import TrainError
 from trainer.evaluate import Score, judge
-from trainer.models.loading import load_base, load_tokenizer, with_lora
+from trainer.models.loading import load_base, with_lora
+from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation
 from trainer.schedule import learning_rate
 from trainer.spec import RunSpec
@@ -31,10 +32,15 @@ def train(operation: Operation, spec: RunSpec) -> None:
     """Train one adapter; the last event is `done` or `stopped`, and failures are raised."""
     run = report.Report(operation)
 
-    # Data: every row is read and checked before a weight is loaded.
+    # Data: every row is read, checked and tokenised before a weight is loaded.
     run.phase("data", "Reading the data")
     samples = read_samples(spec.data)
     held_out = _answerable(samples.held_out, spec.evaluation.rows)
+    tokenizer = load_tokenizer(Path(spec.model))
+    encoded = encode_all(tokenizer, samples.train, spec.data)
+    examples = encoded.examples
+    held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
+    run.learns(encoded)
 
     # Device and precision: chosen by rule, with the reason in the record.
     device, why_device = choose_device(spec.training.device)
@@ -44,12 +50,9 @@ def train(operation: Operation, spec: RunSpec) -> None:
 
     # Model: frozen base, fresh adapter.
     run.phase("model", f"Loading {Path(spec.model).name}")
-    tokenizer = load_tokenizer(Path(spec.model))
     model: Any = with_lora(load_base(Path(spec.model), torch.float32), spec.lora)
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
-    examples = encode(tokenizer, samples.train, spec.data)
-    held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer: Any = torch.optim.AdamW(
         trained, lr=spec.optimizer.learning_rate, weight_decay=spec.optimizer.weight_decay

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.data.masks import Encoded
 from trainer.errors import TrainError
 from trainer.evaluate import Score
 from trainer.operation import Operation
@@ -55,6 +56,15 @@ class Report:
     def chosen(self, **reasons: str) -> None:
         """The choices made by rule, each with its reason."""
         self._operation.emit("progress", chosen=reasons)
+
+    def learns(self, encoded: Encoded) -> None:
+        """How much of the rows is learned, and what a person should know about how they became tokens."""
+        share = (
+            f"{encoded.learned:,} of {encoded.tokens:,} tokens are learned ({encoded.learned / encoded.tokens:.1%})."
+        )
+        self.chosen(template=encoded.template, learned=share)
+        for sentence in encoded.findings.lines():
+            self._operation.emit("warning", message=sentence)
 
     def coverage(self, trained: int, total: int) -> None:
         """How many parameters are trained, of how many."""

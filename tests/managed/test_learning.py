@@ -19,7 +19,8 @@ from trainer.data.samples import Place, Sample
 from trainer.errors import TrainError
 from trainer.evaluate import answer, held_out_loss
 from trainer.loop import train
-from trainer.models.loading import load_base, load_tokenizer, with_lora
+from trainer.models.loading import load_base, with_lora
+from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation, create, read_events
 from trainer.spec import Data, Lora, RunSpec
 from trainer.starter import skills
@@ -103,13 +104,6 @@ def test_rows_cut_before_their_answer_are_left_out_and_all_of_them_is_an_error(t
     with pytest.raises(TrainError) as caught:
         encode(tokenizer, [long], 40)
     assert caught.value.code == "nothing-scored"
-
-
-def test_a_model_without_a_template_is_refused(tokenizer: Any) -> None:
-    tokenizer.chat_template = None
-    with pytest.raises(TrainError) as caught:
-        encode(tokenizer, [TALK], 512)
-    assert caught.value.code == "template-missing"
 
 
 def test_every_epoch_holds_every_row_once_in_an_order_of_its_own() -> None:

@@ -1,24 +1,36 @@
-"""Conversations as token ids with labels on the assistant's tokens only."""
+"""Rows as token ids, with labels on the tokens that are learned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from trainer.data.samples import Message, Sample
+from trainer.data.answers import Answers, Piece
+from trainer.data.findings import Findings
+from trainer.data.samples import Place, Sample
+from trainer.data.templates import Span, settle_template
 from trainer.errors import TrainError
+from trainer.models.tokenizer import stop_tokens
 from trainer.spec import Data
 
 IGNORED = -100  # the label of a token that is not scored, as cross-entropy's `ignore_index`
+TEXTS_AT_ONCE = 512  # the tokenizer's own batch: large enough to be fast, small enough to stay small
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row as the model sees it; `ids` and `labels` have the same length."""
+    """One row as the model sees it; `ids` and `labels` have the same length.
 
-    ids: list[int]
-    labels: list[int]
+    `cut` tokens did not fit into `data.max_length`, and with them whole or half `dropped_turns` answers.
+    """
+
+    ids: Sequence[int]
+    labels: Sequence[int]
+    place: Place | None = None
+    cut: int = 0
+    dropped_turns: int = 0
 
     @property
     def scored(self) -> int:
@@ -26,57 +38,155 @@ class Example:
         return sum(label != IGNORED for label in self.labels)
 
 
+@dataclass
+class Whole:
+    """One piece as tokens before any cut; `spans` are ranges of learned tokens, `kept` the range that fits."""
+
+    piece: Piece
+    encoding: Any
+    spans: list[Span]
+    kept: Span
+
+    @property
+    def length(self) -> int:
+        return len(self.encoding.ids)
+
+    def example(self) -> Example:
+        """What is left after the cut."""
+        ids, (start, end) = self.encoding.ids, self.kept
+        labels = [IGNORED] * len(ids)
+        for first, last in self.spans:
+            labels[first:last] = ids[first:last]
+        labels[start : start + 1] = [IGNORED]  # nothing stands before it that it could be predicted from
+        dropped = sum(first < start or last > end for first, last in self.spans)
+        return Example(ids[start:end], labels[start:end], self.piece.sample.place, len(ids) - (end - start), dropped)
+
+
+@dataclass
+class Encoded:
+    """All rows as tokens, and what is worth knowing about them; `lengths` are those before the cut."""
+
+    examples: Sequence[Example]
+    findings: Findings
+    template: str
+    lengths: Sequence[int] = field(default_factory=list)
+    learned: int = 0
+    tokens: int = 0
+
+
 def encode(tokenizer: Any, samples: Sequence[Sample], data: Data) -> list[Example]:
-    """Every conversation rendered by the tokenizer's chat template, cut at `data.max_length` tokens.
+    """Every row rendered, tokenised, and cut at `data.max_length` tokens; rows without a learned token are left out.
 
-    Raises `TrainError` when there is no template, or when no token at all would be scored.
+    Raises `TrainError` when no token at all would be learned, or when answers cannot be told apart.
     """
-    if not tokenizer.chat_template:
-        raise TrainError(
-            "template-missing",
-            "The model's tokenizer has no chat template, so it is unknown how a conversation looks to it.",
-            "Use an instruction-tuned model, or add a `chat_template.jinja` to the model's folder.",
-        )
-    mark = (
-        _by_generation_markers if "{% generation %}" in tokenizer.chat_template.replace("{%-", "{%") else _by_prefixes
+    return list(encode_all(tokenizer, samples, data).examples)
+
+
+def encode_all(tokenizer: Any, samples: Sequence[Sample], data: Data) -> Encoded:
+    """As `encode`, with what was found on the way."""
+    template = settle_template(tokenizer, samples, data.template)
+    examples: list[Example] = []
+    encoded = Encoded(examples, Findings(rows=len(samples)), template, [])
+    lengths: list[int] = []
+    for sample, wholes in by_row(tokenizer, samples, data):
+        found: set[str] = set()
+        for whole in wholes:
+            example = whole.example()
+            lengths.append(whole.length)
+            found |= whole.piece.found | _cut_findings(example, data)
+            scored = example.scored
+            if scored:
+                examples.append(example)
+                encoded.learned += scored
+                encoded.tokens += len(example.ids)
+            else:
+                found.add("row-too-long" if data.truncation == "drop" and example.cut else "row-unlearned")
+        encoded.findings.add(found, sample.place)
+    encoded.lengths = lengths
+    if samples and not examples:
+        raise nothing_learned(encoded.findings)
+    return encoded
+
+
+def nothing_learned(findings: Findings) -> TrainError:
+    """The refusal of a set of rows without one learned token; names the commonest reason."""
+    reasons = [line for kind, line in findings.sentences() if kind != "row-unlearned"]
+    return TrainError(
+        "nothing-scored",
+        " ".join(["Not one token of an answer is left to learn from.", *reasons[:1]]),
+        "Raise `data.max_length`, or check that the answers are the assistant's turns.",
     )
-    examples = []
-    for sample in samples:
-        ids, scored = mark(tokenizer, list(sample.messages))
-        labels = [token if learned else IGNORED for token, learned in zip(ids, scored, strict=True)]
-        examples.append(Example(ids[: data.max_length], labels[: data.max_length]))
-    if not any(example.scored for example in examples):
+
+
+def by_row(tokenizer: Any, samples: Iterable[Sample], data: Data) -> Iterator[tuple[Sample, list[Whole]]]:
+    """Each row with its pieces as tokens, tokenised in batches."""
+    if not tokenizer.is_fast:
         raise TrainError(
-            "nothing-scored",
-            "Not one token of the assistant is left to learn from.",
-            "Raise `data.max_length`, or check that the answers are the assistant's turns.",
+            "tokenizer-slow",
+            "The model's tokenizer does not tell which characters each token stands for, so answers cannot be told apart.",
+            "Use a model with a `tokenizer.json`.",
         )
-    return [example for example in examples if example.scored]
+    answers = Answers(tokenizer, data.train_on)
+    stops = stop_tokens(tokenizer)
+    rows = iter(samples)
+    while chunk := [(sample, list(answers.pieces(sample))) for sample in islice(rows, TEXTS_AT_ONCE)]:
+        texts = [piece.text for _, pieces in chunk for piece in pieces]
+        encodings = iter(_tokenise(tokenizer, texts))
+        for sample, pieces in chunk:
+            yield sample, [_whole(piece, next(encodings), data, stops, tokenizer.bos_token_id) for piece in pieces]
 
 
-def _by_generation_markers(tokenizer: Any, conversation: list[Message]) -> tuple[list[int], list[bool]]:
-    rendered = tokenizer.apply_chat_template(
-        conversation, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    return list(rendered["input_ids"]), [bool(mark) for mark in rendered["assistant_masks"]]
+def _tokenise(tokenizer: Any, texts: list[str]) -> Any:
+    """The fast tokenizer's own records, which know characters; special tokens are in the texts already."""
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        padding=False,
+        truncation=False,
+        verbose=False,
+    ).encodings
 
 
-def _by_prefixes(tokenizer: Any, conversation: list[Message]) -> tuple[list[int], list[bool]]:
-    """Find each answer as what the template adds to the conversation before it; verified, never guessed."""
-    ids: list[int] = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
-    scored = [False] * len(ids)
-    for turn, message in enumerate(conversation):
-        if message["role"] != "assistant":
+def _whole(piece: Piece, encoding: Any, data: Data, stops: set[int], bos: int | None) -> Whole:
+    ids, spans = encoding.ids, []
+    for start, end in piece.learned:
+        first, last = (_first_token(encoding, position, len(piece.text)) for position in (start, end))
+        if last < len(ids) and encoding.token_to_chars(last)[0] < end:
+            last += 1  # it holds the answer's last characters
+        if first >= last:
             continue
-        before = tokenizer.apply_chat_template(
-            conversation[:turn], tokenize=True, return_dict=False, add_generation_prompt=True
-        )
-        until = tokenizer.apply_chat_template(conversation[: turn + 1], tokenize=True, return_dict=False)
-        if ids[: len(before)] != before or ids[: len(until)] != until:
-            raise TrainError(
-                "template-rewrites",
-                "The chat template changes earlier turns, so the answers' tokens cannot be told apart.",
-                "Use rows with one answer each, or a template with generation markers.",
-            )
-        scored[len(before) : len(until)] = [True] * (len(until) - len(before))
-    return ids, scored
+        if encoding.token_to_chars(first)[0] < start:
+            piece.found.add("merged")
+        spans.append((first, last))
+    answers = piece.sample.kind != "text" and data.train_on != "everything"
+    if answers and any(ids[last - 1] not in stops for _, last in spans):
+        piece.found.add("end-missing")
+    if bos is not None and ids[:2] == [bos, bos]:
+        piece.found.add("bos-twice")
+    return Whole(piece, encoding, spans, _kept(len(ids), data))
+
+
+def _first_token(encoding: Any, position: int, length: int) -> int:
+    """The first token at or after the character; the count of tokens where there is none."""
+    for character in range(position, length):
+        token = encoding.char_to_token(character)
+        if token is not None:
+            return int(token)
+    return len(encoding.ids)
+
+
+def _kept(length: int, data: Data) -> Span:
+    """The range of tokens that fits."""
+    if length <= data.max_length:
+        return 0, length
+    if data.truncation == "drop":
+        return 0, 0
+    return (0, data.max_length) if data.truncation == "end" else (length - data.max_length, length)
+
+
+def _cut_findings(example: Example, data: Data) -> set[str]:
+    if not example.cut or data.truncation == "drop":
+        return set()
+    return {"row-cut"} | ({"answers-lost"} if example.dropped_turns else set())

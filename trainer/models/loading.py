@@ -9,22 +9,11 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from trainer.errors import TrainError
 from trainer.models.folder import check_folder
 from trainer.spec import Lora
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, with a pad token (its end token, when it has none of its own)."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _unloadable(folder, "tokenizer", error) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def load_base(folder: Path, dtype: torch.dtype) -> Any:
@@ -33,7 +22,7 @@ def load_base(folder: Path, dtype: torch.dtype) -> Any:
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _unloadable(folder, "model", error) from error
+        raise _unloadable(folder, error) from error
     return model.requires_grad_(False)
 
 
@@ -56,10 +45,10 @@ def with_lora(model: Any, lora: Lora) -> PeftModel:
         ) from error
 
 
-def _unloadable(folder: Path, what: str, error: Exception) -> TrainError:
+def _unloadable(folder: Path, error: Exception) -> TrainError:
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
     return TrainError(
         "model-invalid",
-        f"The {what} in {folder} cannot be loaded: {reason}",
+        f"The model in {folder} cannot be loaded: {reason}",
         "Check that the folder is complete, or fetch it again.",
     )

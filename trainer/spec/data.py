@@ -63,5 +63,18 @@ class Data(Section):
         le=1_000_000,
     )
     max_length: int = setting(
-        512, "Longest row", "Longer rows are cut at the end. Longer: more memory.", unit="tokens", ge=16, le=131072
+        512, "Longest row", "Longer rows are cut or left out. Longer: more memory.", unit="tokens", ge=16, le=131072
+    )
+    truncation: Literal["end", "start", "drop"] = setting(
+        "end", "Rows that are too long", "Lose their end, lose their start, or are left out whole (`drop`)."
+    )
+    train_on: Literal["assistant", "last", "completion", "everything"] = setting(
+        "assistant",
+        "Learn from",
+        "Every answer, the last answer, all answers after the last question, or every token of the row.",
+    )
+    template: Literal["auto", "model", "chatml", "plain", "raw"] = setting(
+        "auto",
+        "Chat template",
+        "`auto` takes the model's own, or one for a model without; `raw` joins prompt and answer as they are.",
     )

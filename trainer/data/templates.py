@@ -1,0 +1,136 @@
+"""Chat templates: which one a run uses, and what it makes of a conversation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from trainer.data.samples import Message, Place, Sample
+from trainer.errors import TrainError
+
+# Begun with the start token where the tokenizer begins texts with it. No generation markers: not every engine that
+# will read the saved template knows them, and these are easily told apart without.
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+PLAIN = (
+    "{% for message in messages %}{{ message['role'].capitalize() + ':\\n' + message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' }}{{ '\\n\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:\\n' }}{% endif %}"
+)
+RAW = (
+    "{% for message in messages %}{{ message['content'] }}{{ eos_token if message['role'] == 'assistant' }}{% endfor %}"
+)
+
+_TEXTS = {"chatml": CHATML, "plain": PLAIN, "raw": RAW}
+_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+Span = tuple[int, int]
+
+
+def settle_template(tokenizer: Any, samples: Sequence[Sample], choice: str) -> str:
+    """Give the tokenizer the template that the run uses, so that it is saved with the adapter; says which and why.
+
+    Raises `TrainError` when the choice cannot work with this tokenizer.
+    """
+    own = bool(tokenizer.chat_template)
+    if choice == "model" and not own:
+        raise TrainError(
+            "template-missing",
+            "The model's tokenizer has no chat template, so it is unknown how a conversation looks to it.",
+            "Set `data.template` to `auto`, or add a `chat_template.jinja` to the model's folder.",
+        )
+    if choice in ("auto", "model") and own:
+        return "The model's own chat template."
+    if choice == "auto":
+        choice, why = _for_a_base_model(tokenizer, samples)
+    else:
+        why = "as `data.template` asks"
+    _require_tokens(tokenizer, choice)
+    start = "{{ bos_token }}" if begins_with_bos(tokenizer) else ""
+    tokenizer.chat_template = start + _TEXTS[choice]
+    return f"Template `{choice}`: {why}. It is saved with the adapter."
+
+
+def _for_a_base_model(tokenizer: Any, samples: Sequence[Sample]) -> tuple[str, str]:
+    if samples and all(sample.kind != "conversation" for sample in samples):
+        return "raw", "the model has none, and the rows are prompts with their completions"
+    if _is_one_token(tokenizer, "<|im_start|>") and _is_one_token(tokenizer, "<|im_end|>"):
+        return "chatml", "the model has none, and its tokenizer knows the tokens of ChatML"
+    return "plain", "the model has none"
+
+
+def _require_tokens(tokenizer: Any, choice: str) -> None:
+    missing = [token for token in ("<|im_start|>", "<|im_end|>") if not _is_one_token(tokenizer, token)]
+    if choice == "chatml" and missing:
+        raise TrainError(
+            "template-tokens",
+            f"data.template: the tokenizer has no token {missing[0]}, which ChatML needs.",
+            "Set `data.template` to `plain`.",
+        )
+    if choice != "chatml" and tokenizer.eos_token is None:
+        raise TrainError(
+            "template-tokens",
+            f"data.template: the tokenizer has no end token, so with `{choice}` the tuned model would never stop.",
+            "Use a model whose tokenizer names its `eos_token`.",
+        )
+
+
+def _is_one_token(tokenizer: Any, text: str) -> bool:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1 and text in tokenizer.get_vocab()
+
+
+def begins_with_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts its start token before every text."""
+    ids = tokenizer("")["input_ids"]
+    return bool(ids) and tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
+
+
+class Renderer:
+    """Renders conversations with the tokenizer's template; never runs anything but the sandboxed template."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        self._templates: dict[bool, str] = {}
+        self.dated = "strftime_now" in str(tokenizer.chat_template)
+
+    def marked(self, with_tools: bool) -> bool:
+        """Whether the template itself marks what is generated."""
+        return bool(_MARKER.search(self._template(with_tools)))
+
+    def text(self, messages: Sequence[Message], sample: Sample, *, ask: bool = False) -> str:
+        """The conversation as text; with `ask`, up to where the next answer begins. Raises `TrainError`."""
+        rendered, _ = self._render(messages, sample, add_generation_prompt=ask)
+        text: str = rendered[0]
+        return text
+
+    def text_and_marks(self, messages: Sequence[Message], sample: Sample) -> tuple[str, list[Span]]:
+        """The conversation as text, and the spans between the template's generation markers."""
+        rendered, marks = self._render(messages, sample, return_assistant_tokens_mask=True)
+        return rendered[0], [(start, end) for start, end in marks[0] if end > start]
+
+    def _template(self, with_tools: bool) -> str:
+        if with_tools not in self._templates:
+            self._templates[with_tools] = self._tokenizer.get_chat_template(tools=[] if with_tools else None)
+        return self._templates[with_tools]
+
+    def _render(self, messages: Sequence[Message], sample: Sample, **options: Any) -> Any:
+        template = self._template(bool(sample.tools))
+        tools = list(sample.tools) or None
+        try:
+            return render_jinja_template([list(messages)], tools, None, template, **options, **self._tokens)
+        except Exception as error:  # a template is somebody's program: it can fail in any way
+            raise _refusal(error, sample.place) from error
+
+
+def _refusal(error: Exception, place: Place) -> TrainError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return TrainError(
+        "template-refuses",
+        f"{place}: the model's chat template does not take this conversation: {said}",
+        "Change the row to what the template asks for, remove it, or choose another `data.template`.",
+    )
