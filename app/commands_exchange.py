@@ -16,11 +16,12 @@ from app.terminal import Display, duration, say_json
 from app.views import Followed
 from env_manager import wheelhouse as wheels
 from env_manager.adopt import adoption, look
-from env_manager.catalog import load_catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.errors import from_os
-from env_manager.exchange import FORMATS, export, plan_for, read_recipe
+from env_manager.exchange import FORMATS, export, read_recipe
 from env_manager.generations import Generation
 from env_manager.hardware import detect
+from env_manager.imported import plan_for
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 AllowLargeFlag = Annotated[bool, typer.Option("--allow-large", help="Accept a multi-gigabyte build of torch.")]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.terminal import say_json, size
-from env_manager.catalog import load_catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.generations import Store
 from env_manager.hardware import Hardware, detect
 from env_manager.interpreter import Candidate, candidates

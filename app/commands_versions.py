@@ -13,7 +13,7 @@ from app.operations import Operations
 from app.paths import open_home
 from app.terminal import say_json
 from app.updating import start_update
-from env_manager.catalog import load_catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.cross_lock import cross_lock
 from env_manager.errors import from_os
 from env_manager.hardware import detect

@@ -13,7 +13,8 @@ from app.api.schema_generations import CheckView, FailedStep, GenerationView, Hi
 from app.errors import problem_of
 from app.operations import Operations
 from app.paths import default_root
-from env_manager.catalog import Catalog, load_catalog
+from env_manager.catalog import Catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
 from env_manager.hardware import Hardware, detect

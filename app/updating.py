@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from app.api.schema_generations import CapView, UpdateView
 from app.operations import Operations
 from app.views import Followed
-from env_manager.catalog import load_catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.hardware import detect
 from env_manager.update import Update, preview_update
 

@@ -18,9 +18,10 @@ from env_manager.generations import Store
 from env_manager.hardware import Accelerator, Gpu, Hardware
 from env_manager.interpreter import choose_interpreter
 from env_manager.plan import Plan, make_plan
-from env_manager.resolve import Lock, WheelSizes, optional_culprits, resolve
+from env_manager.resolve import Lock, optional_culprits, resolve
 from env_manager.torch_source import find_torch
 from env_manager.uv import Uv
+from env_manager.wheel_sizes import WheelSizes
 
 Planned = Callable[..., Plan]
 Os = Literal["linux", "windows", "macos"]

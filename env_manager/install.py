@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from env_manager.assemble import assemble
 from env_manager.build import Build, building, proving
-from env_manager.catalog import Catalog, load_catalog
+from env_manager.catalog import Catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.disk import require_space
 from env_manager.errors import EnvError, UvFailed
 from env_manager.exchange import Recipe

@@ -10,9 +10,10 @@ from env_manager.age import far_behind, refuse_below_floors, told, who_caps
 from env_manager.build import Build
 from env_manager.catalog import Catalog
 from env_manager.errors import UvFailed
-from env_manager.exchange import Recipe, plan_for, with_reasons
+from env_manager.exchange import Recipe
 from env_manager.generations import Generation
 from env_manager.hardware import Hardware
+from env_manager.imported import plan_for, with_reasons
 from env_manager.large import WHEELS, LargeWheels, wheel_files
 from env_manager.plan import Plan, make_plan
 from env_manager.recorded import recorded_lock, recorded_plan
@@ -20,7 +21,6 @@ from env_manager.resolve import (
     LOCK_NAME,
     PYLOCK_NAME,
     Lock,
-    WheelSizes,
     chosen_wheels,
     is_impossible,
     name_wheels,
@@ -31,6 +31,7 @@ from env_manager.reuse import deciding, find_decided
 from env_manager.torch_index import Asked
 from env_manager.torch_source import find_torch
 from env_manager.update import Attempt
+from env_manager.wheel_sizes import WheelSizes
 from env_manager.wheels import WheelSize
 
 

@@ -10,7 +10,6 @@ from env_manager.errors import EnvError, InstallStopped, UvFailed
 from env_manager.plan import Plan, TorchSource
 from env_manager.resolve import (
     LOCK_NAME,
-    WheelSizes,
     chosen_wheels,
     is_impossible,
     is_unreachable,
@@ -19,6 +18,7 @@ from env_manager.resolve import (
     resolve,
 )
 from env_manager.uv import Uv
+from env_manager.wheel_sizes import WheelSizes
 
 # CPU builds of torch are around 200 MB, CUDA builds with their libraries above 2 GB.
 LARGE_BYTES = 1_000_000_000

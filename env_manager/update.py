@@ -18,9 +18,10 @@ from env_manager.generations import Generation, Store
 from env_manager.hardware import Hardware
 from env_manager.interpreter import choose_interpreter
 from env_manager.plan import Plan, make_plan
-from env_manager.resolve import WheelSizes, index_arguments, is_impossible
+from env_manager.resolve import index_arguments, is_impossible
 from env_manager.torch_source import find_torch
 from env_manager.uv import Uv
+from env_manager.wheel_sizes import WheelSizes
 
 _PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from env_manager.catalog import Catalog, parse_catalog
+from env_manager.catalog import Catalog
+from env_manager.catalog_file import parse_catalog
 from env_manager.hardware import Hardware
 
 # The interpreter that runs the tests is certainly on this machine.

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from small_index import CPU_MACHINE, catalog_data
 
-from env_manager.catalog import load_catalog, numbers, parse_catalog
+from env_manager.catalog import numbers
+from env_manager.catalog_file import load_catalog, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.hardware import Gpu
 from env_manager.plan import TorchSource, make_plan

@@ -14,7 +14,7 @@ import pytest
 from install_bench import Recorder
 from small_index import build_wheel, catalog_data, small_catalog
 
-from env_manager.catalog import parse_catalog
+from env_manager.catalog_file import parse_catalog
 from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Generation, Store
 from env_manager.preflight import check

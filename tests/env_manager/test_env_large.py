@@ -19,7 +19,8 @@ from install_bench import Bench, Recorder
 from large_index import LargeIndex
 from small_index import CPU_MACHINE, build_wheel, fill, small_catalog
 
-from env_manager.catalog import Catalog, load_catalog
+from env_manager.catalog import Catalog
+from env_manager.catalog_file import load_catalog
 from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Generation, Store
 from env_manager.preflight import check

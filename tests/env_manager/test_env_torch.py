@@ -8,7 +8,8 @@ import pytest
 from install_bench import Bench
 from small_index import CPU_MACHINE, SmallIndex, build_wheel, catalog_data
 
-from env_manager.catalog import Catalog, load_catalog, parse_catalog
+from env_manager.catalog import Catalog
+from env_manager.catalog_file import load_catalog, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation
 from env_manager.hardware import Gpu

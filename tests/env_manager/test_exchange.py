@@ -16,9 +16,10 @@ from small_index import CPU_MACHINE, PYTHON_VERSION, build_wheel, small_catalog
 from env_manager import exchange, wheelhouse
 from env_manager.adopt import adoption, look
 from env_manager.errors import EnvError
-from env_manager.exchange import FORMATS, export, plan_for, read_recipe
+from env_manager.exchange import FORMATS, export, read_recipe
 from env_manager.generations import Generation, Store
 from env_manager.hardware import Gpu
+from env_manager.imported import plan_for
 from env_manager.torch_index import Asked
 from env_manager.verify import RECORD_NAME
 

@@ -18,13 +18,13 @@ from install_bench import Bench
 from app.cli import main
 from app.operations import Operations
 from app.paths import open_home
-from env_manager.catalog import BUNDLED, load_catalog
+from env_manager.catalog_file import BUNDLED, load_catalog
 from env_manager.errors import EnvError
 from env_manager.exchange import read_recipe
 from env_manager.generations import Store
 from env_manager.large import WHEELS
 from env_manager.pip_config import broken_pip_file, pip_options
-from env_manager.resolve import WheelSizes
+from env_manager.wheel_sizes import WheelSizes
 from env_manager.wheels import WheelSize
 from env_manager.wheelstore import WheelStore
 from trainer.operation import create

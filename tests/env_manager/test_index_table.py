@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from small_index import CPU_MACHINE
 
-from env_manager.catalog import Catalog, TorchIndex, Wheels, load_catalog, numbers, shared_release
+from env_manager.catalog import Catalog, TorchIndex, Wheels, numbers
+from env_manager.catalog_file import load_catalog, shared_release
 from env_manager.errors import EnvError
 from env_manager.hardware import Gpu, Hardware
 from env_manager.torch_index import Asked, choose_torch

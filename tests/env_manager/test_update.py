@@ -7,7 +7,8 @@ from generation_bench import code
 from small_index import CPU_MACHINE, PYTHON_VERSION, build_wheel, catalog_data, small_catalog
 
 from env_manager.age import Cap, capping, far_behind, is_far, refuse_below_floors
-from env_manager.catalog import BUNDLED, Catalog, load_catalog, parse_catalog
+from env_manager.catalog import Catalog
+from env_manager.catalog_file import BUNDLED, load_catalog, parse_catalog
 from env_manager.cross_lock import cross_lock, target_hardware
 from env_manager.errors import EnvError
 from env_manager.exchange import read_recipe
