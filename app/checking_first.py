@@ -1,4 +1,4 @@
-"""The process of a run whose environment is not proved yet: `python -m app.checking_first FOLDER`.
+"""The process of a run whose environment is not proved yet: `python -m app.checking_first FOLDER GENERATION SNAPSHOT`.
 
 It makes the checks, refuses the run where one fails, and otherwise becomes the trainer.
 """
@@ -24,18 +24,18 @@ from trainer.models.folder import model_type
 from trainer.operation import HANDOVER, Operation, ask, read_record
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, generation_id: str, snapshot: Path) -> int:
     """Check, then train; returns the exit status where the checks ended it."""
-    signal.signal(signal.SIGTERM, lambda *_: ask(folder, "stop"))
+    signal.signal(signal.SIGTERM, lambda *_: ask(folder, "pause"))
     home, record = open_home(), read_record(folder)
     store = Store(home.root)
     with Operation(folder) as operation:
         operation.emit("phase", phase="preflight", text="Checking the environment")
         try:
-            generation = store.get(record["generation"])
+            generation = store.get(generation_id)
             found = _unfit(generation, record, operation)
         except InstallStopped:
-            operation.emit("stopped", adapter=None, train_seconds=0.0)
+            operation.emit("stopped" if operation.requested("stop") else "paused", adapter=None, train_seconds=0.0)
             return 1
         except EnvError as error:
             operation.emit("failed", code=error.code, message=error.message, remedy=error.remedy)
@@ -56,7 +56,7 @@ def main(folder: Path) -> int:
             operation.emit("failed", code=code, message=message, remedy=found.remedy, action=action)
             return 1
         operation.emit("phase", phase=HANDOVER, text="Starting the trainer")
-    argv = trainer_argv(generation.python, home.trainers / record["trainer"], "train", str(folder))
+    argv = trainer_argv(generation.python, snapshot, "train", str(folder))
     return _become(argv, managed_environment(generation))
 
 
@@ -65,7 +65,7 @@ def _unfit(generation: Generation, record: dict[str, Any], operation: Operation)
     checks = check_before_run(
         generation,
         model_type=model_type(Path(record["spec"]["model"])),
-        cancelled=lambda: operation.requested("stop"),
+        cancelled=lambda: operation.requested("stop") or operation.requested("pause"),
         log=lambda line: print(line, flush=True),
     )
     return None if all(each.ok for each in checks) else diagnose(generation, checks=checks, full=False)[0]
@@ -79,4 +79,4 @@ def _become(argv: list[str], env: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))

@@ -40,12 +40,17 @@ def train(
     display = Display(as_json=json)
     started = operations.start_run(spec, output)
     display.line(f"Run {started.id} in {started.folder}")
-    last = display.watch(operations, started)
-    display.line(
-        f"{'Stopped' if last['type'] == 'stopped' else 'Done'} after {duration(last['train_seconds'])} of training."
-    )
-    if last["adapter"]:  # not where it was stopped before the trainer began
-        display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {started.id} 'your prompt'")
+    _tell_end(display, started.id, display.watch(operations, started))
+
+
+def _tell_end(display: Display, run: str, last: dict[str, Any]) -> None:
+    """What a run has left, and what can be done next."""
+    said = {"stopped": "Stopped", "paused": "Paused"}.get(last["type"], "Done")
+    display.line(f"{said} after {duration(last['train_seconds'])} of training.")
+    if last["type"] == "paused":
+        display.line(f"Next: fettle runs resume {run}")
+    elif last["adapter"]:  # not where it was stopped before the trainer began
+        display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {run} 'your prompt'")
 
 
 def _spec(
@@ -128,6 +133,28 @@ def stop(run: RunArgument, json: JsonFlag = False) -> None:
             if view.state in ("running", "starting")
             else f"{run} has already ended ({view.state})."
         )
+
+
+@runs.command()
+def pause(run: RunArgument, json: JsonFlag = False) -> None:
+    """Ask a run to write a checkpoint after its present step and end, so that the device is free."""
+    view = Operations(open_home()).pause(run).view()
+    if json:
+        say_json(view.model_dump(mode="json"))
+    elif view.state in ("running", "starting"):
+        print(f"{run}: asked to pause. Next: fettle runs resume {run}")
+    else:
+        print(f"{run} has already ended ({view.state}).")
+
+
+@runs.command()
+def resume(run: RunArgument, json: JsonFlag = False) -> None:
+    """Let a run go on that was paused, stopped or killed, from its newest whole checkpoint."""
+    operations = Operations(open_home())
+    display = Display(as_json=json)
+    before = operations.get(run).last_sequence
+    resumed = operations.resume_run(run)
+    _tell_end(display, run, display.watch(operations, resumed, after=before))
 
 
 def chat(

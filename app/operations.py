@@ -24,7 +24,7 @@ from env_manager.before_run import proved_for_run
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
 from trainer.models.folder import check_folder, model_type
-from trainer.operation import LOG, RECORD, Event, Tail, ask, create, state
+from trainer.operation import LOG, RECORD, Event, Tail, ask, create, not_resumed, resume, state
 from trainer.spec import RunSpec
 
 POLL_SECONDS = 0.1
@@ -109,13 +109,52 @@ class Operations:
                 "trainer": snapshot.name,
             },
         )
+        self._spawn_run(folder, spec, generation, snapshot)
+        return self._follow(folder)
+
+    def resume_run(self, identity: str) -> Followed:
+        """Let a run go on from its newest whole checkpoint, with the code and in the environment that it began with.
+
+        Where these are gone it goes on with those of now, and its events say what changed.
+        """
+        followed = self.get(identity)
+        if not followed.resumable:
+            raise AppError(
+                "run-not-resumable",
+                f"{identity} cannot go on: {followed.why_not_resumable()}.",
+                "Start a new run with the same settings: `fettle runs show` names its folder and record.",
+            )
+        snapshot = self.home.trainers / str(followed.record["trainer"])
+        if not snapshot.is_dir():
+            snapshot = snapshot_trainer(self.home.trainers)
+        generation = self._generation_of(followed)
+        resume(followed.folder)
+        try:
+            self._spawn_run(followed.folder, RunSpec.model_validate(followed.record["spec"]), generation, snapshot)
+        except OSError:
+            not_resumed(followed.folder)
+            raise
+        followed.refresh()
+        return followed
+
+    def _generation_of(self, followed: Followed) -> Generation:
+        """The generation that a run began in, or the active one where that was deleted or lost its interpreter."""
+        try:
+            generation = self.store.get(followed.record["generation"])
+            generation.require_interpreter()
+        except EnvError:
+            return self.active_generation()
+        return generation
+
+    def _spawn_run(self, folder: Path, spec: RunSpec, generation: Generation, snapshot: Path) -> None:
+        """Start the trainer, behind the checks where the environment is not proved yet."""
         if proved_for_run(generation, model_type=model_type(Path(spec.model))):
             argv = trainer_argv(generation.python, snapshot, "train", str(folder))
             child = spawn_detached(argv, folder, managed_environment(generation))
         else:  # the checks take seconds, so they are made in the run's own process, which then becomes the trainer
-            child = spawn_detached([sys.executable, "-m", "app.checking_first", str(folder)], folder, dict(os.environ))
+            argv = [sys.executable, "-m", "app.checking_first", str(folder), generation.id, str(snapshot)]
+            child = spawn_detached(argv, folder, dict(os.environ))
         self._children.append(child)
-        return self._follow(folder)
 
     def generations_in_use(self) -> set[str]:
         """The generations that a run is using now."""
@@ -183,6 +222,15 @@ class Operations:
             "operation-unknown", f"There is no operation '{identity}'.", "List them with `fettle runs list`."
         )
 
+    def pause(self, identity: str) -> Followed:
+        """Ask a run to write a checkpoint at its next step and end, so that the device is free."""
+        followed = self.get(identity)
+        if followed.record["kind"] != "train":
+            raise AppError("not-a-run", f"{identity} is no run, so it cannot pause.", "Stop it instead.")
+        if not followed.ended:
+            ask(followed.folder, "pause")
+        return followed
+
     def stop(self, identity: str) -> Followed:
         """Ask an operation to end at its next step; a run keeps its adapter."""
         followed = self.get(identity)
@@ -201,7 +249,7 @@ class Operations:
                         OSError, ValueError, RecursionError
                     ):  # edited into something else: no operation that could be shown
                         self._follow(folder)
-                elif not followed.ended:
+                elif not followed.ended or followed.woken():
                     followed.refresh()
             return sorted(self._followed.values(), key=lambda each: -float(each.record["created"]))
 

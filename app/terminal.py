@@ -54,8 +54,11 @@ class Display:
         self._states: dict[str, str] = {}
         self._said = ""
 
-    def watch(self, operations: Operations, followed: Followed) -> Event:
-        """Follow an operation to its end and return its last event; Ctrl-C asks it to stop and waits for that."""
+    def watch(self, operations: Operations, followed: Followed, after: int = 0) -> Event:
+        """Follow an operation to its end and return its last event; Ctrl-C asks it to stop and waits for that.
+
+        Events up to the number `after` are not shown again.
+        """
         last: Event = {}
         interrupted = False
         events = follow_events(followed.folder)
@@ -63,7 +66,8 @@ class Display:
             try:
                 for event in events:
                     last = event
-                    self.show(event)
+                    if event["seq"] > after:
+                        self.show(event)
                 break
             except KeyboardInterrupt:
                 if interrupted:

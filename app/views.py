@@ -17,7 +17,8 @@ from app.api.schema import (
 )
 from app.errors import problem
 from env_manager.diagnosis import Finding, diagnose_install
-from trainer.operation import FINAL, Event, Tail, read_record, state
+from trainer import checkpoints
+from trainer.operation import FINAL, Event, Tail, being_resumed, read_record, state
 from trainer.spec import RunSpec
 
 
@@ -44,9 +45,35 @@ class Followed:
         return str(self.record["id"])
 
     @property
+    def last_sequence(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return int(self._last["seq"]) if self._last else 0
+
+    @property
     def ended(self) -> bool:
         """Whether nothing will follow unless the operation is started again."""
         return self._state not in ("starting", "running")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether this run can go on: it ended before its end, with a checkpoint or before it could have any."""
+        return not self.why_not_resumable()
+
+    def why_not_resumable(self) -> str:
+        """Why this cannot go on, in words; empty where it can."""
+        if self.record["kind"] != "train":
+            return "it is no run"
+        if not self.ended:
+            return "it is running"
+        if self._state == "done":
+            return "it has reached its end"
+        if self._state in ("stopped", "failed") and not checkpoints.exist(self.folder):
+            return "it left no checkpoint"
+        return ""
+
+    def woken(self) -> bool:
+        """Whether what had ended has been started again, by us or by somebody else."""
+        return self.record["kind"] == "train" and (being_resumed(self.folder) or self._tail.behind())
 
     def refresh(self) -> bool:
         """Read what is new; returns whether anything changed."""
@@ -105,10 +132,15 @@ class Followed:
             told = self._last
             return problem(told["code"], told["message"], told["remedy"], told.get("action"))
         if self._state == "crashed":
-            what = "installation" if self.record["kind"] == "install" else "run"
+            if self.record["kind"] == "train":
+                return problem(
+                    "run-crashed",
+                    "The run was ended from outside, without a word: by the system for want of memory, by a person, or with the machine.",
+                    f"Let it go on from its newest checkpoint: `fettle runs resume {self.id}`.",
+                )
             return problem(
-                f"{what}-crashed",
-                f"The {what} was ended from outside, without a word.",
+                "installation-crashed",
+                "The installation was ended from outside, without a word.",
                 "Start it again; the environment that was active still is.",
             )
         return None
@@ -145,6 +177,7 @@ class Followed:
             evaluation=self._evaluation(),
             adapter=_adapter(self.folder, final.get("adapter")),
             warnings=self._warnings,
+            resumable=self.resumable,
         )
 
     def _evaluation(self) -> EvaluationView | None:

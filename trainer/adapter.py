@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import TrainError
+from trainer.tensor_files import system_errors
 
 
 def save_adapter(model: Any, tokenizer: Any, folder: Path) -> Path:
@@ -16,7 +17,8 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path) -> Path:
     adapter, partial = folder / "adapter", folder / "adapter.part"
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial, safe_serialization=True)
+        with system_errors():
+            model.save_pretrained(partial, safe_serialization=True)
         tokenizer.save_pretrained(partial)
         for file in partial.iterdir():
             with file.open("rb") as stream:
@@ -28,7 +30,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path) -> Path:
             raise TrainError(
                 "disk-full",
                 f"The disk is full; the adapter could not be written to {folder}.",
-                "Free some space and start the run again.",
+                "Free some space and let the run go on: its last checkpoint is kept.",
             ) from error
         raise TrainError(
             "write-failed",

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from trainer import report
+from trainer import checkpoints, report
 from trainer.adapter import save_adapter
 from trainer.data.batches import training_batches
 from trainer.data.masks import Example, encode, encode_all
@@ -23,14 +23,22 @@ from trainer.errors import TrainError
 from trainer.evaluate import Score, judge
 from trainer.models.loading import load_base, with_lora
 from trainer.models.tokenizer import load_tokenizer
+from trainer.not_finite import require_finite
 from trainer.operation import Operation
+from trainer.portions import forward_and_backward, losses
+from trainer.saving import Saving
 from trainer.schedule import learning_rate
+from trainer.snapshot import Progress, fingerprint, put_back, read_state, take
 from trainer.spec import RunSpec
 
 
 def train(operation: Operation, spec: RunSpec) -> None:
-    """Train one adapter; the last event is `done` or `stopped`, and failures are raised."""
-    run = report.Report(operation)
+    """Train one adapter; the last event is `done`, `stopped` or `paused`, and failures are raised."""
+    # What was before: a run that was paused, stopped or killed goes on from its newest whole checkpoint.
+    found = checkpoints.newest(operation.folder)
+    run = report.Report(operation, found.step)
+    for damage in found.damaged:
+        run.warn(f"A checkpoint is damaged and was skipped: {damage}.")
 
     # Data: every row is read, checked and tokenised before a weight is loaded.
     run.phase("data", "Reading the data")
@@ -61,63 +69,74 @@ def train(operation: Operation, spec: RunSpec) -> None:
     run.chosen(device=why_device, precision=why_precision, threads=why_threads)
     run.coverage(trained=sum(p.numel() for p in trained), total=sum(p.numel() for p in model.parameters()))
 
-    base = _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=False)
+    about = {"data": fingerprint(examples), "versions": report.versions()}
+    progress = _going_on(run, found.folder, about) if found.folder else Progress()
+    base = Score(**progress.base) if progress.base else None
+    if base is None and not run.ending():
+        base = _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=False)
+        progress.base = dataclasses.asdict(base) if base and not run.ending() else None
 
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.
     accumulation = spec.training.gradient_accumulation
     batches_an_epoch = math.ceil(len(examples) / spec.training.batch_size)
     steps = max(1, round(spec.training.epochs * batches_an_epoch / accumulation))
     steps = min(steps, spec.training.max_steps or steps)
-    run.begin(steps=steps, batches_an_epoch=batches_an_epoch / accumulation)
-    batches = training_batches(examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed)
+    run.begin(steps, batches_an_epoch / accumulation, progress)
+    batches = training_batches(
+        examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed, progress.batches
+    )
     model.train()
-    for step in range(1, steps + 1):
-        if run.stopping():
-            break
-        rate = learning_rate(spec.optimizer, step, steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        micro = [next(batches) for _ in range(accumulation)]
-        scored = sum(batch.scored for batch in micro)
-        loss = torch.zeros((), device=accelerator.device)
-        for batch in micro:
-            share = _loss(accelerator, model, batch) * (batch.scored / scored)
-            accelerator.backward(share)
-            loss += share.detach()
-        grad_norm = accelerator.clip_grad_norm_(trained, spec.optimizer.max_grad_norm or math.inf)
-        optimizer.step()
-        optimizer.zero_grad()
-        run.step(
-            step,
-            loss=loss.item(),
-            learning_rate=rate,
-            grad_norm=float(grad_norm),
-            tokens=sum(batch.tokens for batch in micro),
-            scored=scored,
-            memory=memory_in_use(device),
-        )
+    if found.folder:
+        put_back(found.folder, model, optimizer, accelerator.scaler)
+    with Saving(operation.folder, run, spec.training.checkpoint_every, spec.training.checkpoints_kept) as saving:
+        while progress.step < steps and not run.ending():
+            progress.step += 1
+            rate = learning_rate(spec.optimizer, progress.step, steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            micro = [next(batches) for _ in range(accumulation)]
+            loss = forward_and_backward(accelerator, model, micro)
+            grad_norm = float(accelerator.clip_grad_norm_(trained, spec.optimizer.max_grad_norm or math.inf))
+            if accelerator.scaler is None:  # in fp16 the scaler passes over such a step and lowers its scale
+                require_finite(model, losses(accelerator, model, micro), progress.step, loss, grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.batches += accumulation
+            progress.tokens += sum(batch.tokens for batch in micro)
+            progress.scored += sum(batch.scored for batch in micro)
+            run.step(progress, loss=loss, learning_rate=rate, grad_norm=grad_norm, memory=memory_in_use(device))
+            if saving.due(progress.step):
+                saving.begin(progress.step, take(progress, model, optimizer, accelerator.scaler, about))
+        saving.finish(progress.step, take(progress, model, optimizer, accelerator.scaler, about))
 
     # What remains: the adapter, then the verdict.
-    stopped = run.stopping()
     run.end()
+    if run.ending() == "paused":
+        run.finish("paused", None)
+        return
     run.phase("saving", "Saving the adapter")
     adapter = save_adapter(accelerator.unwrap_model(model), tokenizer, operation.folder)
-    if stopped:
-        run.finish("stopped", adapter)
-        return
-    tuned = _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=True)
-    run.finish("done", adapter, base=base, tuned=tuned)
+    tuned = None if run.ending() else _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=True)
+    run.finish(run.ending() or "done", adapter, base=base, tuned=tuned)
 
 
-def _loss(accelerator: Accelerator, model: Any, batch: Any) -> torch.Tensor:
-    """Mean cross-entropy over the batch's scored tokens."""
-    device = accelerator.device
-    with accelerator.autocast():
-        return model(
-            input_ids=batch.input_ids.to(device),
-            attention_mask=batch.attention_mask.to(device),
-            labels=batch.labels.to(device),
-        ).loss
+def _going_on(run: report.Report, folder: Path, about: dict[str, Any]) -> Progress:
+    """Where the checkpoint was; refuses other data, and says where other versions may change the last digits."""
+    progress, before = read_state(folder)
+    if before["data"] != about["data"]:
+        raise TrainError(
+            "data-changed",
+            "The training data, or how it becomes tokens, is not what this run began with, so it cannot go on.",
+            "Put the file back as it was, or start a new run.",
+        )
+    if before["versions"] != about["versions"]:
+        other = [
+            f"{name} {version}"
+            for name, version in about["versions"].items()
+            if before["versions"].get(name) != version
+        ]
+        run.warn(f"The run goes on with other versions ({', '.join(other)}): results may differ in their last digits.")
+    return progress
 
 
 def _answerable(held_out: list[Sample], most: int) -> list[Sample]:
@@ -146,10 +165,10 @@ def _judge(
     run.phase("evaluating", f"Judging the {'tuned model' if tuned else 'base'} on {len(rows)} held-out rows")
     started = time.monotonic()
     if tuned:
-        score = judge(model, tokenizer, rows, examples, spec.evaluation, run.stopping)
+        score = judge(model, tokenizer, rows, examples, spec.evaluation, lambda: run.ending() is not None)
     else:
         with model.disable_adapter():
-            score = judge(model, tokenizer, rows, examples, spec.evaluation, run.stopping)
+            score = judge(model, tokenizer, rows, examples, spec.evaluation, lambda: run.ending() is not None)
     run.evaluated(
         "tuned" if tuned else "base",
         len(rows),

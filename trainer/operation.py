@@ -23,13 +23,25 @@ PROTOCOL = 1
 EVENTS, LOG, LOCK, REQUESTS, RECORD = "events.jsonl", "log.txt", "lock", "requests", "operation.json"
 
 EventType = Literal[
-    "hello", "phase", "progress", "step", "eval", "sample", "checkpoint", "warning", "done", "stopped", "failed"
+    "hello",
+    "phase",
+    "progress",
+    "step",
+    "eval",
+    "sample",
+    "checkpoint",
+    "warning",
+    "done",
+    "stopped",
+    "paused",
+    "failed",
 ]
-Request = Literal["stop"]
-State = Literal["starting", "running", "done", "stopped", "failed", "crashed"]
-FINAL: tuple[EventType, ...] = ("done", "stopped", "failed")
+Request = Literal["stop", "pause"]
+State = Literal["starting", "running", "done", "stopped", "paused", "failed", "crashed"]
+FINAL: tuple[EventType, ...] = ("done", "stopped", "paused", "failed")
 LOCK_SECONDS = 10.0
 HANDOVER = "handover"  # the phase in which one process has let the folder go for the next one to take
+RESUMED = "resumed"  # lies among the requests from the moment of a resumption until its process has reported
 STARTING_SECONDS = 60.0  # how long a fresh or handed over folder without a live process is believed to be starting
 Event = dict[str, Any]
 
@@ -46,6 +58,7 @@ class Operation:
         self._lock = FileLock(folder / LOCK)
         self._sequence = 0
         self._stream: IO[str] | None = None
+        self._resumed = (folder / REQUESTS / RESUMED).exists()
 
     def __enter__(self) -> Operation:
         self._lock.acquire(timeout=LOCK_SECONDS)  # a reader that asks "alive?" holds it for an instant
@@ -73,6 +86,9 @@ class Operation:
         self._stream.flush()
         if type in FINAL:
             os.fsync(self._stream.fileno())
+        if self._resumed:
+            (self.folder / REQUESTS / RESUMED).unlink(missing_ok=True)
+            self._resumed = False
         return event
 
     def requested(self, request: Request) -> bool:
@@ -93,6 +109,24 @@ def ask(folder: Path, request: Request) -> None:
     """Leave a request; the operation sees it at its next step, now or when it runs again."""
     (folder / REQUESTS).mkdir(exist_ok=True)
     (folder / REQUESTS / request).touch()
+
+
+def resume(folder: Path) -> None:
+    """Take back the requests that ended an operation; until its next process reports, it counts as starting."""
+    for request in ("stop", "pause"):
+        (folder / REQUESTS / request).unlink(missing_ok=True)
+    (folder / REQUESTS).mkdir(exist_ok=True)
+    (folder / REQUESTS / RESUMED).touch()
+
+
+def not_resumed(folder: Path) -> None:
+    """Take a resumption back whose process could not be started."""
+    (folder / REQUESTS / RESUMED).unlink(missing_ok=True)
+
+
+def being_resumed(folder: Path) -> bool:
+    """Whether somebody has asked an ended operation to go on, and its process has not reported yet."""
+    return (folder / REQUESTS / RESUMED).exists()
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -128,6 +162,13 @@ class Tail:
                 if isinstance(event, dict) and "type" in event:
                     yield event
 
+    def behind(self) -> bool:
+        """Whether something was written that has not been read."""
+        try:
+            return (self.folder / EVENTS).stat().st_size > self.offset
+        except FileNotFoundError:
+            return False
+
 
 def read_events(folder: Path) -> list[Event]:
     """All whole events of an operation, oldest first."""
@@ -149,11 +190,21 @@ def alive(folder: Path) -> bool:
 
 def state(folder: Path, last: Event | None) -> State:
     """The state of an operation whose newest event is `last` (None before its first)."""
+    ended: State = "crashed"
     if last is not None and last["type"] in FINAL:
-        final: State = last["type"]
-        return final
-    if alive(folder):
+        ended = last["type"]
+    elif alive(folder):
         return "running"
-    left = (folder / RECORD).stat().st_mtime if last is None else last["time"] if last.get("phase") == HANDOVER else 0.0
     # A clock that was set back in between makes it one of the future, which starts nothing.
-    return "starting" if abs(time.time() - left) < STARTING_SECONDS else "crashed"
+    return "starting" if abs(time.time() - _let_go(folder, last)) < STARTING_SECONDS else ended
+
+
+def _let_go(folder: Path, last: Event | None) -> float:
+    """When somebody left the folder for a process to take that has not reported yet; 0 when nobody did."""
+    if last is None:
+        return (folder / RECORD).stat().st_mtime
+    if last.get("phase") == HANDOVER:
+        return float(last["time"])
+    with suppress(OSError):
+        return (folder / REQUESTS / RESUMED).stat().st_mtime
+    return 0.0

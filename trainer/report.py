@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.data.masks import Encoded
-from trainer.errors import TrainError
 from trainer.evaluate import Score
-from trainer.operation import Operation
+from trainer.operation import Operation, read_events
+from trainer.snapshot import Progress
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
@@ -31,27 +31,39 @@ def versions() -> dict[str, str]:
 
 
 class Report:
-    """Turns a run's figures into events, and requests into one question: `stopping()`."""
+    """Turns a run's figures into events, and requests into one question: `ending()`."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, found: int = 0) -> None:
         self._operation = operation
         self._terminated = False
         self._steps, self._batches_an_epoch = 0, 1.0
         self._began = self._seconds = 0.0
         self._tokens = self._scored = 0
         signal.signal(signal.SIGTERM, self._on_terminate)
-        operation.emit("hello", versions=versions(), executable=sys.executable, path=sys.path)
+        began_before = any(event["type"] == "hello" for event in read_events(operation.folder))
+        resumed = {"resumed_from": found} if began_before else {}
+        operation.emit("hello", versions=versions(), executable=sys.executable, path=sys.path, **resumed)
 
     def _on_terminate(self, *_: Any) -> None:
         self._terminated = True
 
-    def stopping(self) -> bool:
-        """Whether the run should end after this step, keeping its adapter."""
-        return self._terminated or self._operation.requested("stop")
+    def ending(self) -> Literal["stopped", "paused"] | None:
+        """How the run should end after this step, if it should: with its adapter, or to be gone on with later."""
+        if self._operation.requested("stop"):
+            return "stopped"
+        return "paused" if self._terminated or self._operation.requested("pause") else None
 
     def phase(self, name: str, text: str) -> None:
         """What the run is busy with, in words."""
         self._operation.emit("phase", phase=name, text=text)
+
+    def warn(self, message: str) -> None:
+        """Something that a person should know, and that ends nothing."""
+        self._operation.emit("warning", message=message)
+
+    def checkpoint(self, step: int, folder: Path, seconds: float) -> None:
+        """A checkpoint has become durable."""
+        self._operation.emit("checkpoint", step=step, folder=str(folder), seconds=round(seconds, 3))
 
     def chosen(self, **reasons: str) -> None:
         """The choices made by rule, each with its reason."""
@@ -70,21 +82,19 @@ class Report:
         """How many parameters are trained, of how many."""
         self._operation.emit("progress", trained_parameters=trained, parameters=total)
 
-    def begin(self, steps: int, batches_an_epoch: float) -> None:
-        """The loop starts now."""
-        self._steps, self._batches_an_epoch, self._began = steps, batches_an_epoch, time.monotonic()
-        self._operation.emit("phase", phase="training", text=f"Training for {steps} steps", steps=steps)
+    def begin(self, steps: int, batches_an_epoch: float, progress: Progress) -> None:
+        """The loop starts now, or goes on from where it was."""
+        self._steps, self._batches_an_epoch = steps, batches_an_epoch
+        self._tokens, self._scored = progress.tokens, progress.scored
+        self._began = time.monotonic() - progress.seconds
+        text = f"Training for {steps} steps" + (f", from step {progress.step + 1}" if progress.step else "")
+        self._operation.emit("phase", phase="training", text=text, steps=steps)
 
-    def step(
-        self, step: int, *, loss: float, learning_rate: float, grad_norm: float, tokens: int, scored: int, memory: int
-    ) -> None:
-        """One optimiser step. Raises `TrainError` when the loss is no longer a number."""
-        if not math.isfinite(loss):
-            raise TrainError(
-                "loss-not-finite", f"The loss became {loss} at step {step}.", "Lower the learning rate and start again."
-            )
-        self._tokens, self._scored = self._tokens + tokens, self._scored + scored
-        seconds = time.monotonic() - self._began
+    def step(self, progress: Progress, *, loss: float, learning_rate: float, grad_norm: float, memory: int) -> None:
+        """One optimiser step has been made."""
+        step, seconds = progress.step, time.monotonic() - self._began
+        tokens, scored = progress.tokens - self._tokens, progress.scored - self._scored
+        self._tokens, self._scored, progress.seconds = progress.tokens, progress.scored, seconds
         self._operation.emit(
             "step", step=step, steps=self._steps, epoch=round(step / self._batches_an_epoch, 3), loss=round(loss, 5),
             learning_rate=learning_rate, grad_norm=round(grad_norm, 4) if math.isfinite(grad_norm) else None, tokens=tokens, scored=scored,
@@ -102,12 +112,16 @@ class Report:
         )  # fmt: skip
 
     def finish(
-        self, kind: Literal["done", "stopped"], adapter: Path, base: Score | None = None, tuned: Score | None = None
+        self,
+        kind: Literal["done", "stopped", "paused"],
+        adapter: Path | None,
+        base: Score | None = None,
+        tuned: Score | None = None,
     ) -> None:
         """The last event of a run that was not a failure."""
         self._operation.emit(
             kind,
-            adapter=str(adapter),
+            adapter=adapter and str(adapter),
             train_seconds=round(self._seconds, 2),
             real_tokens=self._tokens,
             real_tokens_per_second=round(self._tokens / self._seconds, 1) if self._seconds else 0.0,

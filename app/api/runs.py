@@ -27,7 +27,7 @@ def start_run(request: RunRequest, operations: OperationsDep) -> OperationView:
 @router.get("/runs/{identity}/curve")
 def curve(identity: str, operations: OperationsDep) -> Curve:
     """The whole loss curve of a run so far."""
-    return Curve(loss=operations.get(identity).losses)
+    return Curve(loss=list(dict(operations.get(identity).losses).items()))
 
 
 @router.get("/operations/{identity}")
@@ -41,6 +41,18 @@ def log(identity: str, operations: OperationsDep, offset: int = 0, until: int | 
     """A piece of the raw log from a byte offset up to another; at 0, the newest part of a long one."""
     text, next_offset = read_log(operations.get(identity).folder, max(0, offset), until=until)
     return LogPage(text=text, next_offset=next_offset)
+
+
+@router.post("/runs/{identity}/pause")
+def pause(identity: str, operations: OperationsDep) -> OperationView:
+    """Ask a run to write a checkpoint at its next step and end."""
+    return operations.pause(identity).view()
+
+
+@router.post("/runs/{identity}/resume")
+def resume(identity: str, operations: OperationsDep) -> OperationView:
+    """Let a run go on that was paused, stopped or killed."""
+    return operations.resume_run(identity).view()
 
 
 @router.post("/operations/{identity}/stop")

@@ -152,6 +152,7 @@ class TrainView(BaseModel):
     evaluation: EvaluationView | None
     adapter: str | None
     warnings: list[str]
+    resumable: bool
 
 
 class OperationView(BaseModel):

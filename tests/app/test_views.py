@@ -11,7 +11,8 @@ from app.installing import Events
 from app.operations import read_log
 from app.views import Followed
 from env_manager.progress import StepProgress
-from trainer.operation import LOG, Operation, create
+from trainer import checkpoints
+from trainer.operation import LOG, EventType, Operation, create, resume
 from trainer.spec import RunSpec
 
 
@@ -100,3 +101,29 @@ def test_a_failed_installation_names_its_cause_where_it_is_known(
     view = Followed(operation.folder).view()
     assert view.install and [each.name for each in view.install.findings] == names
     assert all(each.cause and each.remedy for each in view.install.findings)
+
+
+def test_what_somebody_else_lets_go_on_is_noticed(folder: Path) -> None:
+    with Operation(folder) as operation:
+        operation.emit("paused", train_seconds=1.0)
+    followed = Followed(folder)
+    assert followed.ended and followed.resumable and not followed.woken()
+    resume(folder)
+    assert followed.woken() and followed.refresh()
+    assert (followed.view().state, followed.resumable) == ("starting", False)
+    with Operation(folder) as operation:
+        operation.emit("hello", resumed_from=3)
+        assert followed.woken() and followed.refresh()
+        assert followed.view().state == "running"
+        operation.emit("done", adapter=None, train_seconds=2.0)
+    assert followed.refresh() and not followed.resumable and not followed.woken()
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_run_that_ended_early_can_go_on_exactly_where_it_left_a_checkpoint(folder: Path, how: EventType) -> None:
+    with Operation(folder) as operation:
+        operation.emit(how, code="disk-full", message="m", remedy="r", adapter=None, train_seconds=1.0)
+    followed = Followed(folder)
+    assert followed.why_not_resumable() == "it left no checkpoint"
+    checkpoints.write(folder, 3, lambda into: into.joinpath("a").touch(), keep=1)
+    assert followed.resumable

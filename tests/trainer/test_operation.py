@@ -14,12 +14,15 @@ from trainer.operation import (
     EVENTS,
     HANDOVER,
     STARTING_SECONDS,
+    EventType,
     Operation,
     Tail,
     alive,
     ask,
     create,
+    not_resumed,
     read_events,
+    resume,
     state,
 )
 
@@ -93,3 +96,27 @@ def test_a_request_left_before_the_start_is_seen(folder: Path) -> None:
     ask(folder, "stop")
     with Operation(folder) as operation:
         assert operation.requested("stop")
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped", "failed"])
+def test_what_goes_on_is_starting_until_its_process_reports(folder: Path, how: EventType) -> None:
+    ask(folder, "pause")
+    with Operation(folder) as operation:
+        last = operation.emit(how)
+    assert state(folder, last) == how
+    resume(folder)
+    assert state(folder, last) == "starting"
+    with Operation(folder) as operation:
+        assert not operation.requested("pause")  # what ended it before does not end it again
+        assert state(folder, last) == "starting"
+        last = operation.emit("hello")
+        assert state(folder, last) == "running"
+    assert state(folder, last) == "crashed"
+
+
+def test_a_resumption_that_never_came_to_be_leaves_what_was(folder: Path) -> None:
+    with Operation(folder) as operation:
+        last = operation.emit("paused")
+    resume(folder)
+    not_resumed(folder)
+    assert state(folder, last) == "paused"

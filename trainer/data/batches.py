@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,11 +51,13 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def training_batches(examples: Sequence[Example], pad: int, batch_size: int, seed: int) -> Iterator[Batch]:
-    """Endless batches, epoch after epoch, the same for the same seed."""
+def training_batches(
+    examples: Sequence[Example], pad: int, batch_size: int, seed: int, taken: int = 0
+) -> Iterator[Batch]:
+    """Endless batches, epoch after epoch, the same for the same seed; the first `taken` of them are passed over."""
     lengths = [len(example.ids) for example in examples]
-    epoch = 0
+    epoch, taken = divmod(taken, math.ceil(len(lengths) / batch_size))
     while True:
-        for rows in epoch_order(lengths, batch_size, seed, epoch):
+        for rows in epoch_order(lengths, batch_size, seed, epoch)[taken:]:
             yield collate([examples[row] for row in rows], pad)
-        epoch += 1
+        epoch, taken = epoch + 1, 0

@@ -24,3 +24,9 @@ class Training(Section):
         "auto", "Precision", "bf16 halves memory where the device has it."
     )
     threads: int | None = setting(None, "Threads", "CPU threads; empty: chosen by the model's size.", ge=1, le=1024)
+    checkpoint_every: int | None = setting(
+        None, "Checkpoint every", "Steps after which a run that was killed can go on. Empty: every five minutes.", ge=1
+    )
+    checkpoints_kept: int = setting(
+        2, "Checkpoints kept", "Older ones are deleted. More: more disk; one: nothing to fall back on.", ge=1, le=1000
+    )

@@ -54,6 +54,20 @@ class Actions {
     })
   }
 
+  /** Asks a run to write a checkpoint and end. */
+  pause(run: string): Promise<void> {
+    return this.#attempt(`pause ${run}`, async () => {
+      store.adopt(await post<Operation>(`/api/runs/${encodeURIComponent(run)}/pause`))
+    })
+  }
+
+  /** Lets a run go on from its newest checkpoint. */
+  resume(run: string): Promise<void> {
+    return this.#attempt(`resume ${run}`, async () => {
+      store.adopt(await post<Operation>(`/api/runs/${encodeURIComponent(run)}/resume`))
+    })
+  }
+
   stop(operation: string): Promise<void> {
     return this.#attempt(`stop ${operation}`, async () => {
       await post<Operation>(`/api/operations/${encodeURIComponent(operation)}/stop`)
