@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
 
-from trainer.data.problems import RowError
+from trainer.data.problems import RowError, shorten
 from trainer.data.samples import Message, Place, Sample
 from trainer.data.turns import from_sharegpt, read_tools, read_turns
 from trainer.errors import TrainError
-from trainer.spec.data import FormatName
 
+FormatName = Literal[
+    "auto", "messages", "sharegpt", "prompt-completion", "question-answer", "alpaca", "text", "preference", "kto"
+]
+FORMAT_NAMES: tuple[str, ...] = get_args(FormatName)
 Row = dict[str, Any]
 ACCEPTED = "`messages`; `prompt` and `completion`; `instruction` and `output`; `question` and `answer`; or `text`"
+MOST_LAYOUTS = 1000  # sets of columns remembered; a file that has more of them is garbage
 # Two columns whose names say that one answers the other.
 PAIRS = (
     *(("question", "answer"), ("question", "response"), ("query", "response"), ("query", "answer")),
@@ -96,9 +101,44 @@ def read_mapping(text: str) -> dict[str, str]:
                 f"Write it as `prompt=question, completion=answer`; the parts are {', '.join(sorted(parts))}.",
             )
         found[part] = column
-    if not found or any(all(part in found for part in needed) for needed, _ in _FORMATS.values()):
-        return found
     return found
+
+
+class Forms:
+    """The format of each row by its columns, found once for each set of columns."""
+
+    def __init__(self, asked: str, columns: str) -> None:
+        self._asked, self._mapping = asked, read_mapping(columns)
+        self.seen: dict[tuple[str, ...], Format | None] = {}
+
+    def of(self, row: Any) -> Format:
+        """The row's format; raises `RowError` where its columns make none."""
+        if not isinstance(row, dict):
+            raise RowError("not-object", "the row is not an object with named columns.", found=row)
+        columns = tuple(row)
+        if columns not in self.seen:
+            if len(self.seen) > MOST_LAYOUTS:
+                self.seen.clear()
+            self.seen[columns] = detect(columns, self._asked, self._mapping)
+        form = self.seen[columns]
+        if form is None:
+            names = ", ".join(f"`{shorten(name)}`" for name in columns[:8]) or "none"
+            raise RowError("columns-unknown", f"no known columns (there are: {names}).{_hint(columns)}")
+        return form
+
+
+def _hint(columns: Collection[str]) -> str:
+    """What was probably meant by these columns, as a sentence; empty where nobody knows."""
+    known = {part for needed, may in _FORMATS.values() for part in (*needed, *may)}
+    for column in columns:
+        near = get_close_matches(column.lower(), known, 1, 0.8)
+        if near and near[0] != column:
+            return f" Is `{shorten(column)}` meant to be `{near[0]}`?"
+    for needed, _ in (*_FORMATS.values(), *((pair, ()) for pair in PAIRS)):
+        there = [part for part in needed if part in columns]
+        if there:
+            return f" Beside `{there[0]}`, `{next(part for part in needed if part not in there)}` is needed."
+    return ""
 
 
 def to_sample(form: Format, row: Row, place: Place) -> tuple[Sample, list[tuple[str, str, str]]]:
@@ -203,4 +243,3 @@ def _target(value: Any, column: str) -> str:
 
 
 _NAMES = {"int": "a number", "float": "a number", "bool": "true or false", "list": "a list", "dict": "an object"}
-FORMAT_NAMES: tuple[str, ...] = get_args(FormatName)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +14,9 @@ SHOWN = 60
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of problem; `fix` says what a corrected copy would do, and is empty where only a person can know."""
+    """One kind of problem: `title` completes "so many rows with …"; `fix` says what a corrected copy would do, and is empty where only a person can know."""
 
+    title: str
     weight: Weight
     meaning: str
     fix: str = ""
@@ -22,69 +24,135 @@ class Kind:
 
 LEAVE_OUT = "Leave the row out."
 KINDS: dict[str, Kind] = {
-    "binary": Kind("error", "The line holds bytes that no text holds; something else was written into the file."),
-    "csv-broken": Kind("error", "The table cannot be read on from here; a quote is most likely never closed."),
-    "csv-fields": Kind("error", "The row has another number of fields than the header, so its columns are a guess."),
-    "columns-extra": Kind("note", "The column is not used in training."),
-    "columns-missing": Kind("error", "Without it there is nothing to learn from in this row."),
-    "columns-unknown": Kind("error", "None of the known formats has these columns; name yours in `data.columns`."),
-    "content-empty": Kind("warning", "An empty turn teaches the model to say nothing there."),
-    "content-type": Kind(
-        "error", "Only text can be learned here; a number or a list would be learned as its spelling."
+    "binary": Kind(
+        "bytes that are no text",
+        "error",
+        "The line holds bytes that no text holds; something else was written into the file.",
     ),
-    "duplicate-key": Kind("warning", "JSON keeps the last of them, so the first is lost without a word."),
-    "duplicate-row": Kind("warning", "The same row again counts twice in training.", "Keep the first of them."),
-    "encoding-broken": Kind("error", "These bytes are not UTF-8, so characters are lost or wrong."),
+    "csv-broken": Kind(
+        "a broken table", "error", "The table cannot be read on from here; a quote is most likely never closed."
+    ),
+    "csv-fields": Kind(
+        "a wrong number of fields",
+        "error",
+        "The row has another number of fields than the header, so its columns are a guess.",
+    ),
+    "columns-extra": Kind("unused columns", "note", "The column is not used in training."),
+    "columns-missing": Kind("a missing column", "error", "Without it there is nothing to learn from in this row."),
+    "columns-unknown": Kind(
+        "unknown columns", "error", "None of the known formats has these columns; name yours in `data.columns`."
+    ),
+    "content-empty": Kind("empty turns", "warning", "An empty turn teaches the model to say nothing there."),
+    "content-type": Kind(
+        "something that is not text",
+        "error",
+        "Only text can be learned here; a number or a list would be learned as its spelling.",
+    ),
+    "duplicate-key": Kind(
+        "a column twice", "warning", "JSON keeps the last of them, so the first is lost without a word."
+    ),
+    "duplicate-row": Kind(
+        "the same as another", "warning", "The same row again counts twice in training.", "Keep the first of them."
+    ),
+    "encoding-broken": Kind(
+        "bytes that are not UTF-8", "error", "These bytes are not UTF-8, so characters are lost or wrong."
+    ),
     "encoding-latin": Kind(
+        "Windows-1252 text",
         "error",
         "The file is not UTF-8; it looks like Windows-1252 (Latin-1).",
         "Convert it from Windows-1252 to UTF-8.",
     ),
-    "encoding-mark": Kind("note", "Harmless: the file begins with a byte order mark.", "Remove the mark."),
-    "encoding-utf16": Kind("note", "Read as what it is: UTF-16 text.", "Convert it to UTF-8."),
-    "format-mixed": Kind("note", "Rows of several formats in one file work, but often a file was appended by mistake."),
-    "gzip-broken": Kind("error", "The compressed file ends too early or is damaged; what follows cannot be read."),
-    "image-content": Kind("error", "Rows with pictures cannot be trained on yet."),
+    "encoding-mark": Kind(
+        "a byte order mark", "note", "Harmless: the file begins with a byte order mark.", "Remove the mark."
+    ),
+    "encoding-utf16": Kind("UTF-16 text", "note", "Read as what it is: UTF-16 text.", "Convert it to UTF-8."),
+    "format-mixed": Kind(
+        "another format", "note", "Rows of several formats in one file work, but often a file was appended by mistake."
+    ),
+    "gzip-broken": Kind(
+        "a damaged compressed file",
+        "error",
+        "The compressed file ends too early or is damaged; what follows cannot be read.",
+    ),
+    "image-content": Kind("pictures", "error", "Rows with pictures cannot be trained on yet."),
     "json-array-broken": Kind(
-        "error", "The JSON list cannot be read on from here; the rows behind it were not looked at."
+        "a broken JSON list",
+        "error",
+        "The JSON list cannot be read on from here; the rows behind it were not looked at.",
     ),
-    "json-broken": Kind("error", "The line is not valid JSON."),
-    "json-depth": Kind("error", "Values are nested so deep that no reader should try."),
+    "json-broken": Kind("broken JSON", "error", "The line is not valid JSON."),
+    "json-depth": Kind("endless nesting", "error", "Values are nested so deep that no reader should try."),
     "json-truncated": Kind(
-        "error", "The file ends in the middle of a row; the copy or download was cut short.", LEAVE_OUT
+        "an end in the middle",
+        "error",
+        "The file ends in the middle of a row; the copy or download was cut short.",
+        LEAVE_OUT,
     ),
-    "key-secret": Kind("warning", "What looks like a password or access key would be learned by heart."),
-    "leakage": Kind("warning", "A held-out row that is also trained on makes the model look better than it is."),
+    "key-secret": Kind("access keys", "warning", "What looks like a password or access key would be learned by heart."),
+    "leakage": Kind(
+        "held-out rows in training",
+        "warning",
+        "A held-out row that is also trained on makes the model look better than it is.",
+    ),
     "leakage-prompt": Kind(
-        "warning", "The same question is in the training rows; the model has seen it with an answer."
+        "held-out questions in training",
+        "warning",
+        "The same question is in the training rows; the model has seen it with an answer.",
     ),
-    "line-breaks": Kind("note", "Harmless: the lines end as on Windows.", "Use plain line ends."),
-    "line-enormous": Kind("error", "No row is that long; line breaks are missing, or this is another kind of file."),
-    "line-long": Kind("warning", "Far beyond what a model reads at once; it will be cut at `data.max_length`."),
-    "messages-shape": Kind("error", "A conversation is a list of turns, each with a role and its content."),
-    "near-duplicate": Kind("warning", "Almost the same as another row; many of these are learned by heart."),
-    "no-answer": Kind("error", "There is no answer of the assistant, so there is nothing to learn."),
+    "line-breaks": Kind("Windows line ends", "note", "Harmless: the lines end as on Windows.", "Use plain line ends."),
+    "line-enormous": Kind(
+        "an enormous line", "error", "No row is that long; line breaks are missing, or this is another kind of file."
+    ),
+    "line-long": Kind(
+        "a very long row", "warning", "Far beyond what a model reads at once; it will be cut at `data.max_length`."
+    ),
+    "messages-shape": Kind(
+        "no list of turns", "error", "A conversation is a list of turns, each with a role and its content."
+    ),
+    "near-duplicate": Kind(
+        "almost the same as another", "warning", "Almost the same as another row; many of these are learned by heart."
+    ),
+    "no-answer": Kind("no answer", "error", "There is no answer of the assistant, so there is nothing to learn."),
     "not-finite": Kind(
-        "error", "NaN and Infinity are not JSON; other programs refuse the file.", "Replace it with null."
+        "NaN or Infinity",
+        "error",
+        "NaN and Infinity are not JSON; other programs refuse the file.",
+        "Replace it with null.",
     ),
-    "not-object": Kind("error", 'A row is an object with named columns, as in {"prompt": …, "completion": …}.'),
-    "personal-email": Kind("warning", "A personal address would be learned by heart, and the model may say it."),
-    "preference": Kind("error", "Rows of chosen and rejected answers are for preference training, which comes later."),
-    "role-order": Kind("warning", "Some chat templates refuse this order of turns, others show it oddly."),
-    "role-unknown": Kind("error", "Turns are by system, user, assistant or tool."),
+    "not-object": Kind(
+        "no named columns", "error", 'A row is an object with named columns, as in {"prompt": …, "completion": …}.'
+    ),
+    "personal-email": Kind(
+        "e-mail addresses", "warning", "A personal address would be learned by heart, and the model may say it."
+    ),
+    "preference": Kind(
+        "preference pairs",
+        "error",
+        "Rows of chosen and rejected answers are for preference training, which comes later.",
+    ),
+    "role-order": Kind(
+        "an odd order of turns", "warning", "Some chat templates refuse this order of turns, others show it oddly."
+    ),
+    "role-unknown": Kind("an unknown role", "error", "Turns are by system, user, assistant or tool."),
     "rows-unchecked": Kind(
-        "error", "Checking these rows took more memory than one row is allowed, or ended the checker."
+        "too much for the checker",
+        "error",
+        "Checking these rows took more memory than one row is allowed, or ended the checker.",
     ),
     "surrogate": Kind(
+        "half a character",
         "error",
         "Half of a character that was cut in two; tokenizers stop at it.",
         "Replace it with the mark for a lost character.",
     ),
-    "target-empty": Kind("error", "The text to learn is empty or only spaces.", LEAVE_OUT),
+    "target-empty": Kind("nothing to learn", "error", "The text to learn is empty or only spaces.", LEAVE_OUT),
     "tools-shape": Kind(
-        "error", "`tools` is a list of objects, each describing one tool, or such a list as JSON text."
+        "malformed tools",
+        "error",
+        "`tools` is a list of objects, each describing one tool, or such a list as JSON text.",
     ),
-    "turn-fields": Kind("note", "The turn has fields that are not used in training."),
+    "turn-fields": Kind("unused fields of turns", "note", "The turn has fields that are not used in training."),
 }
 
 
@@ -130,8 +198,12 @@ def nothing(kind: str, place: Place, detail: str, *, column: int | None = None, 
     return place, None, [Finding(kind, place, detail, column=column, found=shorten(found))]
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = SHOWN
+
+
 def shorten(value: object, most: int = SHOWN) -> str:
     """A value as one short printable line."""
-    text = value if isinstance(value, str) else repr(value)[: most * 8]
+    text = value if isinstance(value, str) else "" if value is None else _BRIEF.repr(value)
     clean = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most * 2])
     return clean if len(clean) <= most and len(text) <= most * 2 else clean[: most - 1] + "…"

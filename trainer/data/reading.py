@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from trainer.data.formats import ACCEPTED, Format, detect, read_mapping, to_sample
+from trainer.data.formats import ACCEPTED, Forms, to_sample
 from trainer.data.problems import KINDS, Finding, RowError
 from trainer.data.samples import Place, Sample
 from trainer.data.sources import HELD_OUT, HUB, Source, find, folder_part
@@ -18,6 +18,7 @@ from trainer.data.split import content_key, part, without_duplicates
 from trainer.errors import TrainError
 from trainer.spec.data import Data
 
+T = TypeVar("T")
 THIS_INTERPRETER = Path(sys.executable)
 
 
@@ -38,9 +39,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Keyed:
-    """A sample with the key of the group that it must stay with."""
+    """A sample with the row that it was read from and the key of the group that it must stay with."""
 
     sample: Sample
+    row: Any
     key: bytes
 
 
@@ -51,17 +53,18 @@ def read_samples(data: Data, python: Path | None = THIS_INTERPRETER) -> Samples:
     cannot be learned from, unless `data.bad_rows` is `drop`.
     """
     found = Samples([], [])
-    train: list[Keyed] = []
+    train: list[tuple[Sample, bytes]] = []
     for named, weight in ((data.train, 1.0), *mixed_in(data.mix)):
-        train += weighted(list(_read(find(named), data, python, found)), weight, data.split_seed)
+        rows = [(each.sample, each.key) for each in _read(find(named), data, python, found)]
+        train += weighted(rows, weight, data.split_seed)
     held_out = held_out_source(data)
     if held_out:
         found.held_out = [each.sample for each in _read(held_out, data, python, found)]
     elif data.held_out_share:
-        marks = part([each.key for each in train], data.held_out_share, data.split_seed)
-        found.held_out = [each.sample for each, mark in zip(train, marks, strict=True) if mark]
+        marks = part([key for _, key in train], data.held_out_share, data.split_seed)
+        found.held_out = [sample for (sample, _), mark in zip(train, marks, strict=True) if mark]
         train = [each for each, mark in zip(train, marks, strict=True) if not mark]
-    found.train = [each.sample for each in train]
+    found.train = [sample for sample, _ in train]
     if data.deduplicate:
         _deduplicate(found)
     return found
@@ -96,12 +99,17 @@ def mixed_in(text: str) -> list[tuple[str, float]]:
     return found
 
 
-def weighted(rows: list[Keyed], weight: float, seed: int) -> list[Keyed]:
+def weighted(rows: list[T], weight: float, seed: int) -> list[T]:
     """Every row as often as the weight says; of a broken part, a seeded choice of rows."""
     whole = int(weight)
     some = round((weight - whole) * len(rows))
     chosen = sorted(random.Random(seed).sample(range(len(rows)), some))
     return rows * whole + [rows[index] for index in chosen]
+
+
+def read_rows(source: Source, data: Data, python: Path | None) -> Iterator[tuple[Any, bytes]]:
+    """Every row as it was read, with the key of its group; raises `TrainError` for one that cannot be learned from."""
+    return ((each.row, each.key) for each in _read(source, data, python, Samples([], [])))
 
 
 def read_file(path: Path) -> list[Sample]:
@@ -110,7 +118,7 @@ def read_file(path: Path) -> list[Sample]:
 
 
 def _read(source: Source, data: Data, python: Path | None, found: Samples) -> Iterator[Keyed]:
-    forms = Forms(data)
+    forms = Forms(data.format, data.columns)
     there = False
     for place, value, problems in source.rows(data.chunk_characters, python):
         try:
@@ -121,7 +129,7 @@ def _read(source: Source, data: Data, python: Path | None, found: Samples) -> It
             error = wrong.at(place)
         if error is None:
             there = True
-            yield Keyed(sample, _group(value, data.split_by, place) or content_key(sample))
+            yield Keyed(sample, value, _group(value, data.split_by, place) or content_key(sample))
         elif data.bad_rows == "drop":
             found.drop(error.kind, place)
         else:
@@ -130,27 +138,6 @@ def _read(source: Source, data: Data, python: Path | None, found: Samples) -> It
         left_out = sum(found.dropped.values())
         what = f"holds no row that can be learned from ({left_out} were left out)" if left_out else "holds no rows"
         raise TrainError("data-empty", f"{source.name} {what}.", f"Add rows with {ACCEPTED}.")
-
-
-class Forms:
-    """The format of each row by its columns, found once for each set of columns."""
-
-    def __init__(self, data: Data) -> None:
-        self._asked, self._mapping = data.format, read_mapping(data.columns)
-        self.seen: dict[tuple[str, ...], Format | None] = {}
-
-    def of(self, row: Any) -> Format:
-        """The row's format; raises `RowError` where its columns make none."""
-        if not isinstance(row, dict):
-            raise RowError("not-object", "the row is not an object with named columns.", found=row)
-        columns = tuple(row)
-        if columns not in self.seen:
-            self.seen[columns] = detect(columns, self._asked, self._mapping)
-        form = self.seen[columns]
-        if form is None:
-            names = ", ".join(f"`{name}`" for name in columns[:8]) or "none"
-            raise RowError("columns-unknown", f"no known columns (there are: {names}).", found="")
-        return form
 
 
 def refusal(problem: Finding) -> TrainError:

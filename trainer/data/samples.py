@@ -24,14 +24,16 @@ class Message(_Turn, total=False):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sample was read: the row counts from 1, and so does the line where the file has lines."""
+    """Where a sample was read: the row counts from 1 (0 is the file itself), and so does the line where there are lines."""
 
     file: str
     row: int
     line: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}" if self.line else f"{self.file}, row {self.row}"
+        if self.line:
+            return f"{self.file}, line {self.line}"
+        return f"{self.file}, row {self.row}" if self.row else self.file
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from trainer.data.samples import Sample
 from trainer.errors import TrainError
@@ -53,3 +56,27 @@ def part(keys: Sequence[bytes], share: float, seed: int) -> list[bool]:
             "Add rows, group by another column, or name a held-out file.",
         )
     return [key in held for key in keys]
+
+
+def write_sides(rows: Sequence[tuple[Any, bytes]], share: float, seed: int, folder: Path) -> tuple[int, int]:
+    """Write `train.jsonl` and `valid.jsonl` into a new folder; returns their numbers of rows."""
+    held = part([key for _, key in rows], share, seed)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TrainError("data-output", f"{folder} holds something already.", "Name a new or empty folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, side in (("valid.jsonl", True), ("train.jsonl", False)):
+            partial = folder / f"{name}.part"
+            lines = (
+                json.dumps(row, ensure_ascii=False) for (row, _), mark in zip(rows, held, strict=True) if mark is side
+            )
+            with partial.open("w", encoding="utf-8", newline="\n") as stream:
+                stream.writelines(f"{line}\n" for line in lines)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, folder / name)
+    except OSError as error:
+        raise TrainError(
+            "data-output", f"{folder} cannot be written: {error.strerror}.", "Name a folder that you can write to."
+        ) from error
+    return held.count(False), held.count(True)

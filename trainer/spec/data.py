@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from trainer.data.formats import FormatName
 from trainer.spec.setting import Section, setting
-
-FormatName = Literal[
-    "auto", "messages", "sharegpt", "prompt-completion", "question-answer", "alpaca", "text", "preference", "kto"
-]
 
 
 class Data(Section):

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal
 
 from trainer.errors import TrainError
 
@@ -109,7 +109,8 @@ def _raw(opened: Opened) -> Iterator[bytes]:
     with _stream(opened.path, opened.compressed) as stream:
         while True:
             try:
-                block = stream.read(BLOCK)
+                # Of a compressed file what can be unpacked before the damage.
+                block = stream.read1(BLOCK) if opened.compressed else stream.read(BLOCK)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise Damaged(str(error)) from error
             if not block:
@@ -117,8 +118,8 @@ def _raw(opened: Opened) -> Iterator[bytes]:
             yield block
 
 
-def _stream(path: Path, compressed: bool) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if compressed else path.open("rb")
+def _stream(path: Path, compressed: bool) -> Any:
+    return gzip.open(path) if compressed else path.open("rb")
 
 
 def _unpacked_head(path: Path) -> bytes:

@@ -31,13 +31,20 @@ def file_rows(opened: Opened, chunk_characters: int) -> Iterator[Read]:
 
 
 def _json_lines(opened: Opened, file: str) -> Iterator[Read]:
-    row, waiting = 0, None
-    for line in numbered(blocks(opened)):
-        if isinstance(line[1], bytes) and not line[1].strip():
+    row, waiting, damage = 0, None, None
+    lines = numbered(blocks(opened))
+    while True:
+        try:
+            line = next(lines, None)
+        except Damaged as error:
+            line, damage = None, error
+        if line and isinstance(line[1], bytes) and not line[1].strip():
             continue
         if waiting:
             row += 1
-            yield read_line(waiting[1], Place(file, row, waiting[0]), last=False)
+            yield read_line(waiting[1], Place(file, row, waiting[0]), last=line is None and damage is None)
         waiting = line
-    if waiting:
-        yield read_line(waiting[1], Place(file, row + 1, waiting[0]), last=True)
+        if waiting is None:
+            break
+    if damage:
+        raise damage

@@ -36,7 +36,9 @@ def table_rows(opened: Opened, file: str) -> Iterator[Read]:
             number += 1
             place = Place(file, number, start)
             if len(fields) != len(header):
-                detail = f"{len(fields)} fields where the header has {len(header)}."
+                detail = (
+                    f"{len(fields)} {'field' if len(fields) == 1 else 'fields'} where the header has {len(header)}."
+                )
                 yield nothing("csv-fields", place, detail, found=delimiter.join(fields))
             else:
                 yield place, dict(zip(header, fields, strict=True)), []

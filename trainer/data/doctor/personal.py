@@ -1,0 +1,38 @@
+"""What a model should not learn by heart: addresses of people, and keys that open something."""
+
+from __future__ import annotations
+
+import re
+
+EMAIL = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,4}\.[A-Za-z]{2,12}\b")
+# Addresses that documents use so that they are nobody's.
+_NOBODY = re.compile(
+    r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|test|invalid|localhost)$|^(?:no-?reply|git)@", re.IGNORECASE
+)
+SECRETS = (
+    ("a private key", re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")),
+    ("an access key of AWS", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+    ("a token of GitHub", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{40,})\b")),
+    ("a token of Hugging Face", re.compile(r"\bhf_[A-Za-z]{30,}\b")),
+    ("an API key", re.compile(r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{32,}")),
+    ("a token of Slack", re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{20,}")),
+    ("a key of Google", re.compile(r"\bAIza[\w-]{35}\b")),
+    ("a signed web token", re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")),
+    ("a password in an address", re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,80}:[^\s/@]{3,80}@[\w.-]+")),
+)
+
+
+def email(text: str) -> str | None:
+    """The first address in the text that may be somebody's."""
+    if "@" not in text:
+        return None
+    return next((found[0] for found in EMAIL.finditer(text) if not _NOBODY.search(found[0])), None)
+
+
+def secret(text: str) -> tuple[str, str] | None:
+    """What kind of key the text holds, and its beginning; the rest is not shown."""
+    for what, pattern in SECRETS:
+        found = pattern.search(text)
+        if found:
+            return what, found[0][:8] + "…"
+    return None
