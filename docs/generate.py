@@ -40,6 +40,46 @@ A key that is not listed here is refused (`setting-unknown` in `--set`, `setting
 value outside its range (`setting-invalid`). The window shows the advanced ones after a switch.
 """
 
+DEVICES = ("cpu", "cuda", "mps")
+
+TRAINING_HEAD = f"""# Training
+
+{NOTE}
+
+How to start a run is in [commands.md](commands.md), what each setting does in [settings.md](settings.md). This page
+says what a run does with its checkpoints and its memory, and on which device each setting acts.
+
+## Pause, stop, crash
+
+| What happens | What is left | How it goes on |
+|---|---|---|
+| `fettle runs pause ID`, SIGTERM | a checkpoint; the process has ended, so the device is free | `fettle runs resume ID` |
+| `fettle runs stop ID`, Ctrl-C | the adapter, and a checkpoint | `fettle runs resume ID` |
+| killed, power lost | the newest checkpoint, at most `training.checkpoint_every` steps or five minutes old | `fettle runs resume ID` |
+| the disk is full at a checkpoint | a warning; the run goes on, the checkpoint before it stays | |
+| the disk is full at the adapter | `disk-full`, and a checkpoint of the last step | free some space, `fettle runs resume ID` |
+| the loss or its gradient is no number | `loss-not-finite` with step and layer, before the weights take it in; the last good checkpoint | with a lower rate, as a new run |
+
+A checkpoint (`checkpoints/step-NNNNNN/`) holds the trained weights in full precision, the state of the optimiser,
+every random state, and the place in the order of rows, as safetensors and JSON. It is written aside by a thread, made durable,
+hashed and renamed. The newest whole one is found by its hashes; a damaged one is skipped with a warning. On a CPU
+a run that went on ends with the same adapter, bit for bit, as one that nobody interrupted. On a GPU that needs
+`training.deterministic`, and has not been measured. Data that was changed in between is refused (`data-changed`).
+
+## Memory
+
+`training.batch_size` times `training.gradient_accumulation` rows make a step, whatever fits into memory at once. When a GPU runs out
+of memory, half as many rows are computed at once (`training.micro_batch_size`), and the step is begun again whole; at
+one row activations are computed twice instead of kept (`training.gradient_checkpointing`). A warning says so. On a
+CPU the system kills the process instead; let it go on with `fettle runs resume ID`.
+
+## Where each setting acts
+
+A setting that was changed and does nothing on the run's device is refused with `device-setting`. Two depend on
+their value: `optimizer.kind` `adamw-8bit` acts on CPU and CUDA, `adamw-8bit-paged` on CUDA only; `training.precision` `fp16`
+does not act on a CPU. `training.compile` needs a C++ compiler on a CPU.
+"""
+
 COMMANDS_HEAD = f"""# Commands
 
 {NOTE}
@@ -77,7 +117,19 @@ def main(arguments: list[str]) -> int:
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"settings.md": settings(), "commands.md": commands()}
+    return {"settings.md": settings(), "commands.md": commands(), "training.md": training()}
+
+
+def training() -> str:
+    """How a run goes, and on which device each of its settings acts."""
+    schema = RunSpec.model_json_schema()
+    rows = [
+        [f"`{key}.{name}`", field["title"], *("yes" if each in field["acts_on"] else "refused" for each in DEVICES)]
+        for key, part in schema["properties"].items()
+        if "$ref" in part
+        for name, field in schema["$defs"][part["$ref"].rpartition("/")[2]]["properties"].items()
+    ]
+    return f"{TRAINING_HEAD}\n{_table(['Setting', 'Name', *DEVICES], rows)}"
 
 
 def settings() -> str:

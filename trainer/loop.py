@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from trainer import checkpoints, report
+from trainer.acting import choose_gpu, prepare_device, prepare_model, refuse_idle
 from trainer.adapter import save_adapter
 from trainer.data.batches import training_batches
 from trainer.data.masks import Example, encode, encode_all
@@ -25,7 +26,8 @@ from trainer.models.loading import load_base, with_lora
 from trainer.models.tokenizer import load_tokenizer
 from trainer.not_finite import require_finite
 from trainer.operation import Operation
-from trainer.portions import forward_and_backward, losses
+from trainer.optimizers import make_optimizer
+from trainer.portions import Portions, recompute_activations
 from trainer.saving import Saving
 from trainer.schedule import learning_rate
 from trainer.snapshot import Progress, fingerprint, put_back, read_state, take
@@ -51,7 +53,10 @@ def train(operation: Operation, spec: RunSpec) -> None:
     run.learns(encoded)
 
     # Device and precision: chosen by rule, with the reason in the record.
+    choose_gpu(spec.training.gpu)
     device, why_device = choose_device(spec.training.device)
+    refuse_idle(spec, device)
+    prepare_device(spec, device)
     precision, why_precision = choose_precision(spec.training.precision, device)
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision), cpu=device == "cpu")
     set_seed(spec.training.seed)
@@ -62,15 +67,16 @@ def train(operation: Operation, spec: RunSpec) -> None:
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer: Any = torch.optim.AdamW(
-        trained, lr=spec.optimizer.learning_rate, weight_decay=spec.optimizer.weight_decay
-    )
+    optimizer: Any = make_optimizer(spec.optimizer, trained, device)
+    prepare_model(model, spec)
     model, optimizer = accelerator.prepare(model, optimizer)
     run.chosen(device=why_device, precision=why_precision, threads=why_threads)
     run.coverage(trained=sum(p.numel() for p in trained), total=sum(p.numel() for p in model.parameters()))
 
     about = {"data": fingerprint(examples), "versions": report.versions()}
-    progress = _going_on(run, found.folder, about) if found.folder else Progress()
+    progress = (
+        _going_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
+    )
     base = Score(**progress.base) if progress.base else None
     if base is None and not run.ending():
         base = _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=False)
@@ -81,24 +87,30 @@ def train(operation: Operation, spec: RunSpec) -> None:
     batches_an_epoch = math.ceil(len(examples) / spec.training.batch_size)
     steps = max(1, round(spec.training.epochs * batches_an_epoch / accumulation))
     steps = min(steps, spec.training.max_steps or steps)
+    seconds = 3600 * (spec.training.max_hours or math.inf)
     run.begin(steps, batches_an_epoch / accumulation, progress)
     batches = training_batches(
         examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed, progress.batches
     )
+    portions = Portions(
+        accelerator, model, spec.training.gradient_checkpointing, spec.training.label_smoothing, run.warn
+    )
     model.train()
+    if progress.recomputes:
+        recompute_activations(model)
     if found.folder:
         put_back(found.folder, model, optimizer, accelerator.scaler)
     with Saving(operation.folder, run, spec.training.checkpoint_every, spec.training.checkpoints_kept) as saving:
-        while progress.step < steps and not run.ending():
+        while progress.step < steps and progress.seconds < seconds and not run.ending():
             progress.step += 1
             rate = learning_rate(spec.optimizer, progress.step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             micro = [next(batches) for _ in range(accumulation)]
-            loss = forward_and_backward(accelerator, model, micro)
+            loss = portions.forward_and_backward(micro, progress)
             grad_norm = float(accelerator.clip_grad_norm_(trained, spec.optimizer.max_grad_norm or math.inf))
             if accelerator.scaler is None:  # in fp16 the scaler passes over such a step and lowers its scale
-                require_finite(model, losses(accelerator, model, micro), progress.step, loss, grad_norm)
+                require_finite(model, portions.losses(micro, progress.micro_batch), progress.step, loss, grad_norm)
             optimizer.step()
             optimizer.zero_grad()
             progress.batches += accumulation

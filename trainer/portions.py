@@ -2,38 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from trainer.data.batches import Batch
+from trainer.data.masks import IGNORED
+from trainer.snapshot import Progress
+
+Warn = Callable[[str], None]
 
 
-def forward_and_backward(accelerator: Accelerator, model: Any, batches: Sequence[Batch]) -> float:
-    """Add up the gradients of all batches; returns their loss, each scored token weighing the same."""
-    total = torch.zeros((), device=accelerator.device)
-    for share in losses(accelerator, model, batches):
-        accelerator.backward(share)
-        total += share.detach()
-    return total.item()
+class Portions:
+    """Splits the rows of a step so that they fit; when memory runs out they become smaller, and the step stays whole."""
+
+    def __init__(self, accelerator: Accelerator, model: Any, checkpointing: str, smoothing: float, warn: Warn) -> None:
+        self._accelerator, self._model, self._smoothing, self._warn = accelerator, model, smoothing, warn
+        self._may_recompute = checkpointing == "auto"
+
+    def forward_and_backward(self, batches: Sequence[Batch], progress: Progress) -> float:
+        """Add up the gradients of all batches; returns their loss, each scored token weighing the same.
+
+        Out of memory, it begins the step again with half the rows at once (kept in `progress`), at one row with
+        activations computed twice instead of kept; raises torch's error when nothing is left to try.
+        """
+        while True:
+            try:
+                total = torch.zeros((), device=self._accelerator.device)
+                for share in self.losses(batches, progress.micro_batch):
+                    self._accelerator.backward(share)
+                    total += share.detach()
+                return total.item()
+            except torch.OutOfMemoryError:
+                if not self._shrink(max(len(batch.labels) for batch in batches), progress):
+                    raise
+            # Outside of the handler, whose error would hold the tensors of the failed attempt.
+            self._model.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def losses(self, batches: Sequence[Batch], most: int | None = None) -> Iterator[torch.Tensor]:
+        """Each portion's share of the mean cross-entropy over the scored tokens of all; `most` rows at once."""
+        scored = sum(batch.scored for batch in batches)
+        for batch in batches:
+            for part in split(batch, most or len(batch.labels)):
+                if part.scored:
+                    yield self._loss(part) * (part.scored / scored)
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Mean cross-entropy over the batch's scored tokens."""
+        device = self._accelerator.device
+        labels = batch.labels.to(device)
+        inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
+        with self._accelerator.autocast():
+            if not self._smoothing:
+                own: torch.Tensor = self._model(**inputs, labels=labels).loss
+                return own
+            logits = self._model(**inputs).logits[:, :-1].float().flatten(0, 1)
+        return torch.nn.functional.cross_entropy(
+            logits, labels[:, 1:].flatten(), ignore_index=IGNORED, label_smoothing=self._smoothing
+        )
+
+    def _shrink(self, largest: int, progress: Progress) -> bool:
+        """Need less memory from now on; False when there is no way left."""
+        rows = min(progress.micro_batch or largest, largest)
+        if rows > 1:
+            progress.micro_batch = rows // 2
+            self._warn(
+                f"Memory ran out with {rows} rows at once. From now on {rows // 2} are computed at once; "
+                "each step still learns from as many rows as before."
+            )
+            return True
+        if self._may_recompute and not progress.recomputes:
+            progress.recomputes = True
+            recompute_activations(self._model)
+            self._warn(
+                "Memory ran out with one row at once. From now on activations are computed twice, which is slower."
+            )
+            return True
+        return False
 
 
-def losses(accelerator: Accelerator, model: Any, batches: Sequence[Batch]) -> Iterator[torch.Tensor]:
-    """Each batch's share of the mean cross-entropy over the scored tokens of all."""
-    scored = sum(batch.scored for batch in batches)
-    for batch in batches:
-        yield _loss(accelerator, model, batch) * (batch.scored / scored)
+def recompute_activations(model: Any) -> None:
+    """Keep no activations inside the layers for the backward pass (gradient checkpointing)."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _loss(accelerator: Accelerator, model: Any, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy over the batch's scored tokens."""
-    device = accelerator.device
-    with accelerator.autocast():
-        found: torch.Tensor = model(
-            input_ids=batch.input_ids.to(device),
-            attention_mask=batch.attention_mask.to(device),
-            labels=batch.labels.to(device),
-        ).loss
-    return found
+def split(batch: Batch, most: int) -> Iterator[Batch]:
+    """The batch in parts of at most so many rows, each padded no further than its own longest row."""
+    if len(batch.labels) <= most:
+        yield batch
+        return
+    for start in range(0, len(batch.labels), most):
+        rows = slice(start, start + most)
+        longest = int(batch.attention_mask[rows].sum(1).max())
+        labels, mask = batch.labels[rows, :longest], batch.attention_mask[rows, :longest]
+        scored = int((labels[:, 1:] != IGNORED).sum())
+        yield Batch(batch.input_ids[rows, :longest], mask, labels, tokens=int(mask.sum()), scored=scored)

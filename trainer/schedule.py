@@ -13,5 +13,14 @@ def learning_rate(spec: Optimizer, step: int, steps: int) -> float:
     if step <= warmup:
         return spec.learning_rate * step / warmup
     done = (step - 1 - warmup) / max(1, steps - warmup)
-    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[spec.schedule]
-    return spec.learning_rate * factor
+    return spec.learning_rate * _factor(spec, done)
+
+
+def _factor(spec: Optimizer, done: float) -> float:
+    """The part of the full rate when so much of the time after the warm-up is done, from 0 to below 1."""
+    if spec.schedule == "constant":
+        return 1.0
+    if spec.schedule == "step":
+        return float(spec.step_factor ** int(done * (spec.step_drops + 1)))
+    within = done * (spec.restarts + 1) % 1.0
+    return 1.0 - within if spec.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * within))

@@ -37,6 +37,8 @@ class Progress:
     tokens: int = 0
     scored: int = 0
     seconds: float = 0.0
+    micro_batch: int | None = None  # rows at once; None: all of a batch
+    recomputes: bool = False  # whether want of memory has switched gradient checkpointing on
     base: dict[str, Any] | None = None  # the base's score, which is measured once
 
 
@@ -110,25 +112,32 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _take_optimizer(optimizer: Any) -> tuple[Tensors, dict[str, Any]]:
-    """The optimiser's tensors as `<number>.<name>`; everything else as JSON."""
+    """The optimiser's tensors by their path in its state, as `0/exp_avg`; everything else as JSON."""
     tensors: Tensors = {}
-    values: dict[str, dict[str, Any]] = {}
     whole = optimizer.state_dict()
-    for number, state in whole["state"].items():
-        values[str(number)] = {}
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{number}.{name}"] = _copy(value)
-            else:
-                values[str(number)][name] = value
+    values = {str(number): _without_tensors(state, f"{number}", tensors) for number, state in whole["state"].items()}
     return tensors, {"state": values, "param_groups": whole["param_groups"]}
 
 
+def _without_tensors(state: dict[str, Any], path: str, tensors: Tensors) -> dict[str, Any]:
+    """What of a state is no tensor; bitsandbytes keeps its tensors in a dictionary within the dictionary."""
+    values: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, torch.Tensor):
+            tensors[f"{path}/{name}"] = _copy(value)
+        else:
+            values[name] = _without_tensors(value, f"{path}/{name}", tensors) if isinstance(value, dict) else value
+    return values
+
+
 def _put_back_optimizer(optimizer: Any, tensors: Tensors, told: dict[str, Any]) -> None:
-    state: dict[int, dict[str, Any]] = {int(number): dict(values) for number, values in told["state"].items()}
-    for key, tensor in tensors.items():
-        number, _, name = key.partition(".")
-        state[int(number)][name] = tensor
+    state: dict[int, dict[str, Any]] = {int(number): values for number, values in told["state"].items()}
+    for path, tensor in tensors.items():
+        number, *inner, name = path.split("/")
+        values = state[int(number)]
+        for part in inner:
+            values = values[part]
+        values[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": told["param_groups"]})
 
 

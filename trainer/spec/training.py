@@ -17,6 +17,16 @@ class Training(Section):
     batch_size: int = setting(
         8, "Batch size", "Rows in one step. Higher: calmer, more memory.", level="basic", unit="rows", ge=1, le=4096
     )
+    max_hours: float | None = setting(
+        None, "Most hours", "Ends the run, and saves its adapter, after so much training.", unit="hours", gt=0.0
+    )
+    micro_batch_size: int | None = setting(
+        None,
+        "Rows at once",
+        "Lower: less memory, slower, the same step. Empty: all, halved when memory runs out.",
+        unit="rows",
+        ge=1,
+    )
     gradient_accumulation: int = setting(1, "Accumulation", "Batches added up before one step.", ge=1, le=4096)
     seed: int = setting(0, "Seed", "Decides the order of rows and the adapter's first weights.", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device", "Where the run computes.")
@@ -29,4 +39,49 @@ class Training(Section):
     )
     checkpoints_kept: int = setting(
         2, "Checkpoints kept", "Older ones are deleted. More: more disk; one: nothing to fall back on.", ge=1, le=1000
+    )
+    label_smoothing: float = setting(
+        0.0, "Label smoothing", "Higher: less sure of each token, less memorising.", level="expert", ge=0.0, lt=1.0
+    )
+    neftune: float = setting(
+        0.0,
+        "NEFTune noise",
+        "Noise on the embeddings, often 5: answers get longer and less copied.",
+        level="expert",
+        ge=0.0,
+        le=100.0,
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "Gradient checkpointing",
+        "On: much less memory, about a third slower. Auto: when memory runs out at one row.",
+    )
+    compile: bool = setting(
+        False,
+        "Compile",
+        "Compiles the layers: minutes at the start, faster steps.",
+        level="expert",
+        acts_on=("cpu", "cuda"),
+    )
+    deterministic: bool = setting(
+        False, "Deterministic", "The same digits each time, slower on a GPU.", level="expert", acts_on=("cpu", "cuda")
+    )
+    cudnn_benchmark: bool = setting(
+        False,
+        "cuDNN benchmark",
+        "Tries kernels first; for models with convolutions.",
+        level="expert",
+        acts_on=("cuda",),
+    )
+    memory_limit: float | None = setting(
+        None,
+        "Memory limit",
+        "The run takes no more of the GPU's memory.",
+        unit="GB",
+        level="expert",
+        acts_on=("cuda",),
+        gt=0.0,
+    )
+    gpu: int | None = setting(
+        None, "Which GPU", "Counted from 0; empty: the first.", level="expert", acts_on=("cuda",), ge=0, le=63
     )
