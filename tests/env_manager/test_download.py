@@ -360,12 +360,12 @@ def test_the_password_of_a_named_index_is_used(fetch):
 
 def test_the_password_in_netrc_is_used_for_its_host_only(fetch, tmp_path):
     """A default entry would tell a password to whoever a redirect names."""
-    fetch.index.faults.password = BOB
-    (tmp_path / ".netrc").write_text('machine 127.0.0.1 login bob password "p w"\n')
+    fetch.index.faults.password = "Basic " + b64encode(b"bob:secret").decode()
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login bob password secret\n")
     (tmp_path / ".netrc").chmod(0o600)
     fetch.run()
     fetch.store.discard(fetch.wheel.sha256)
-    (tmp_path / ".netrc").write_text('default login bob password "p w"\n')
+    (tmp_path / ".netrc").write_text("default login bob password secret\n")
     assert fetch.fails().code == "index-refused"
 
 
