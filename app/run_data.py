@@ -6,9 +6,17 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from trainer.data.reading import held_out_source, mixed_in, read_samples
+from trainer.data.doctor.structure import check_structure
+from trainer.data.doctor.tally import Tally
+from trainer.data.formats import ACCEPTED
+from trainer.data.readers.opening import look
+from trainer.data.reading import held_out_source, mixed_in, read_samples, refusal
 from trainer.data.sources import HUB, Source, file_digest, find
+from trainer.errors import TrainError
 from trainer.spec import RunSpec
+from trainer.spec.data import Data
+
+LARGE = 50_000_000  # bytes from which rows are counted by the checking processes instead of being read into this one
 
 
 def data_record(spec: RunSpec, python: Path | None) -> dict[str, Any]:
@@ -21,9 +29,34 @@ def data_record(spec: RunSpec, python: Path | None) -> dict[str, Any]:
     everything = [*sources, held_out] if held_out else sources
     record: dict[str, Any] = {"rows": None, "held_out_rows": None, "rows_dropped": {}}
     if all(source.path for source in everything):
-        found = read_samples(spec.data, python)
-        record = {"rows": len(found.train), "held_out_rows": len(found.held_out), "rows_dropped": dict(found.dropped)}
+        large = sum(look(source.path).path.stat().st_size for source in everything if source.path) > LARGE
+        record = _counted(sources, held_out, spec.data, python) if large else _read(spec.data, python)
     return {**record, "data_fingerprint": fingerprint(sources)}
+
+
+def _read(data: Data, python: Path | None) -> dict[str, Any]:
+    found = read_samples(data, python)
+    return {"rows": len(found.train), "held_out_rows": len(found.held_out), "rows_dropped": dict(found.dropped)}
+
+
+def _counted(sources: list[Source], held_out: Source | None, data: Data, python: Path | None) -> dict[str, Any]:
+    """The rows in the files, before they are mixed, split and freed of duplicates, which the run does."""
+    train = Tally()
+    for source in sources:
+        train.add(_checked(source, data, python), 0)
+    aside = _checked(held_out, data, python) if held_out else Tally()
+    return {"rows": train.usable, "held_out_rows": aside.usable, "rows_dropped": dict(train.dropped + aside.dropped)}
+
+
+def _checked(source: Source, data: Data, python: Path | None) -> Tally:
+    assert source.path, "only files are counted"
+    tally = check_structure(source, look(source.path), data, python, lambda _: None).tally
+    error = next((finding for finding in tally.findings if finding.drops), None)
+    if error and data.bad_rows == "refuse":
+        raise refusal(error)
+    if not tally.usable:
+        raise TrainError("data-empty", f"{source.name} holds no row to learn from.", f"Add rows with {ACCEPTED}.")
+    return tally
 
 
 def fingerprint(sources: list[Source]) -> str:

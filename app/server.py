@@ -19,7 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
-from app.api import chat, environment, events, generations, runs
+from app.api import chat, data, environment, events, generations, runs
 from app.api.schema import Problem
 from app.errors import KNOWN, AppError, problem, problem_of
 from app.hub import Hub
@@ -143,7 +143,7 @@ def build_api(operations: Operations) -> FastAPI:
         title="Fettle", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.operations, app.state.hub, app.state.worker = operations, Hub(operations), worker
-    for module in (events, environment, generations, runs, chat):
+    for module in (events, environment, generations, runs, data, chat):
         app.include_router(module.router, prefix="/api")
     for kind in KNOWN:
         app.add_exception_handler(kind, _as_problem)

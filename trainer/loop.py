@@ -45,6 +45,7 @@ def train(operation: Operation, spec: RunSpec) -> None:
     # Data: every row is read, checked and tokenised before a weight is loaded.
     run.phase("data", "Reading the data")
     samples = read_samples(spec.data)
+    run.warn(*samples.left_out())
     held_out = _answerable(samples.held_out, spec.evaluation.rows)
     tokenizer = load_tokenizer(Path(spec.model))
     encoded = encode_all(tokenizer, samples.train, spec.data)

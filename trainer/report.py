@@ -57,9 +57,10 @@ class Report:
         """What the run is busy with, in words."""
         self._operation.emit("phase", phase=name, text=text)
 
-    def warn(self, message: str) -> None:
-        """Something that a person should know, and that ends nothing."""
-        self._operation.emit("warning", message=message)
+    def warn(self, *messages: str) -> None:
+        """What a person should know, and what ends nothing."""
+        for message in messages:
+            self._operation.emit("warning", message=message)
 
     def checkpoint(self, step: int, folder: Path, seconds: float) -> None:
         """A checkpoint has become durable."""
@@ -75,8 +76,7 @@ class Report:
             f"{encoded.learned:,} of {encoded.tokens:,} tokens are learned ({encoded.learned / encoded.tokens:.1%})."
         )
         self.chosen(template=encoded.template, learned=share)
-        for sentence in encoded.findings.lines():
-            self._operation.emit("warning", message=sentence)
+        self.warn(*encoded.findings.lines())
 
     def coverage(self, trained: int, total: int) -> None:
         """How many parameters are trained, of how many."""

@@ -15,7 +15,10 @@ from pyarrow import parquet
 from trainer.data.readers.piped import SCRIPT
 from trainer.data.reading import read_samples
 from trainer.errors import TrainError
-from trainer.spec import Data
+from trainer.loop import train
+from trainer.operation import Operation, create, read_events
+from trainer.spec import Data, RunSpec
+from trainer.starter import skills
 
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
@@ -60,3 +63,15 @@ def test_rows_come_through_the_datasets_library(tmp_path: Path, monkeypatch: pyt
     command = [sys.executable, "-I", SCRIPT, "hub", str(tmp_path / "set"), "", "train"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert [json.loads(line) for line in done.stdout.splitlines()] == [json.loads(line) for line in lines], done.stderr
+
+
+def test_a_run_tells_which_rows_it_leaves_out(tmp_path: Path) -> None:
+    rows = [json.dumps({"messages": TALK}) for _ in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows, "broken", "broken too", rows[0]]), encoding="utf-8")
+    wanted = {"data.train": str(tmp_path / "rows.jsonl"), "data.bad_rows": "drop", "training.max_steps": 1}
+    wanted |= {"model": str(Path(skills.__file__).parent / "model"), "training.threads": 1}
+    create(tmp_path / "run", {"id": "run", "kind": "train"})
+    with Operation(tmp_path / "run") as operation:
+        train(operation, RunSpec().with_changes(wanted))
+    said = [event["message"] for event in read_events(tmp_path / "run") if event["type"] == "warning"]
+    assert "2 rows with broken JSON left out, the first at rows.jsonl, line 9." in said

@@ -226,6 +226,7 @@ def test_bad_rows_are_dropped_only_when_asked_and_then_counted(tmp_path: Path) -
     assert [sample.text for sample in found.train] == ["a", "b"]
     assert found.dropped == {"target-empty": 2, "json-broken": 1}
     assert found.first_dropped["target-empty"] == Place("rows.jsonl", 2, 2)
+    assert "2 rows with nothing to learn left out, the first at rows.jsonl, line 2." in found.left_out()
 
 
 def write(path: Path, texts: list[str]) -> str:

@@ -52,7 +52,10 @@ KINDS: dict[str, Kind] = {
         "a column twice", "warning", "JSON keeps the last of them, so the first is lost without a word."
     ),
     "duplicate-row": Kind(
-        "the same as another", "warning", "The same row again counts twice in training.", "Keep the first of them."
+        "the same content as another",
+        "warning",
+        "The same row again counts twice in training.",
+        "Keep the first of them.",
     ),
     "encoding-broken": Kind(
         "bytes that are not UTF-8", "error", "These bytes are not UTF-8, so characters are lost or wrong."
@@ -111,7 +114,9 @@ KINDS: dict[str, Kind] = {
         "no list of turns", "error", "A conversation is a list of turns, each with a role and its content."
     ),
     "near-duplicate": Kind(
-        "almost the same as another", "warning", "Almost the same as another row; many of these are learned by heart."
+        "almost the same content as another",
+        "warning",
+        "Almost the same as another row; many of these are learned by heart.",
     ),
     "no-answer": Kind("no answer", "error", "There is no answer of the assistant, so there is nothing to learn."),
     "not-finite": Kind(

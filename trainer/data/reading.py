@@ -36,6 +36,13 @@ class Samples:
         self.dropped[reason] += 1
         self.first_dropped.setdefault(reason, place)
 
+    def left_out(self) -> list[str]:
+        """A sentence for each reason for which rows are not learned."""
+        return [
+            f"{count:,} {'row' if count == 1 else 'rows'} with {KINDS[kind].title} left out, the first at {self.first_dropped[kind]}."
+            for kind, count in self.dropped.items()
+        ]
+
 
 @dataclass(frozen=True)
 class Keyed:
