@@ -5,7 +5,8 @@ usage: act.py HOME ACTION [ARGUMENT...]
 Tells every phase and step it passes, then "ok ID" or "failed CODE: MESSAGE". What is done to it stands in the
 environment: KILL_AT is a phase or step at which it ends itself; UV_TRACE is the command that runs uv in its place,
 where UV_RUN counts the runs of uv up to the one that is meant (0 means each); with TOGETHER=1 a killed uv takes this
-process with it at once, as when both are killed together; FIRST_VERSION is the version of fx-first.
+process with it at once, as when both are killed together; FIRST_VERSION is the version of fx-first;
+wheels above LARGE_ABOVE bytes are fetched by Fettle itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "env_manager"))
@@ -57,7 +59,7 @@ def install_small(store: Store, report: Killer) -> str:
         store,
         report=report,
         cancelled=lambda: False,
-        catalog=small_catalog(),
+        catalog=replace(small_catalog(), large_wheel_bytes=int(os.environ.get("LARGE_ABOVE", 2**30))),
         hardware=CPU_MACHINE,
         overrides=overrides,
         allow_large=True,
@@ -106,7 +108,10 @@ def die_with_uv() -> None:
     """End this process in the moment in which a child of it was killed."""
 
     def on_child(*_: object) -> None:
-        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:
+            return  # already waited for; raised from here, `Popen.poll` would take it for an exit status of 0
         if ended is not None and ended.si_code == os.CLD_KILLED:
             os.kill(os.getpid(), signal.SIGKILL)
 
