@@ -45,6 +45,7 @@ def assemble(
         environ=plan.torch.environ(),
         before_probe=build.shared_bytecode(lock).share if share_bytecode else lambda: None,
         proved=proof.checks,
+        refuse_torn=lambda: build.require_whole(lock),
     )
     rows = steps.run_all(split_by_step(plan, lock))
 

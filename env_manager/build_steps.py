@@ -24,7 +24,8 @@ class StepRunner:
     """Runs steps in order in one environment and reports each as it goes.
 
     `before_probe` is called once a step's packages are there; `proved` has findings that count
-    without probing, and is empty where there are none.
+    without probing, and is empty where there are none. `refuse_torn` is called where a probe fails: a
+    package of which the cache had only a part is to be fetched anew, not to be called broken.
     """
 
     uv: Uv
@@ -37,6 +38,7 @@ class StepRunner:
     environ: Mapping[str, str] = field(default_factory=dict)
     before_probe: Callable[[], object] = lambda: None
     proved: Sequence[Check] = ()
+    refuse_torn: Callable[[], None] = lambda: None
     _startup_told: set[str] = field(default_factory=set)
 
     def run_all(self, installs: Sequence[StepInstall]) -> list[dict[str, Any]]:
@@ -74,6 +76,7 @@ class StepRunner:
             return self._failed(install, watch, error)
         broken = [check for check in findings if not check.ok]
         if broken:
+            self.refuse_torn()
             return self._failed(install, watch, _probe_failed(install, broken[0]))
         return watch.end("done", probe="; ".join(check.evidence for check in findings))
 

@@ -90,6 +90,12 @@ _UV_SYMPTOMS = (
         "Check the machine's date and time; where they are right, the index's certificate has run out.",
     ),
     _Symptom(
+        r"input/output error|os error 5\b|too many open files|os error 24\b",
+        "system-error",
+        "The system reported an error while packages were read or written.",
+        "Check the disk that holds the Fettle folder, then try again.",
+    ),
+    _Symptom(
         r"unknownissuer|invalid peer certificate|certificate verify failed|self.signed certificate",
         "certificate-unknown",
         "The package index shows a certificate that this machine does not trust.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from env_manager import durable
+from env_manager import durable, leftovers
 from env_manager.damage import note_damage
 from env_manager.errors import EnvError, from_os
 from env_manager.generation import BUILD_PREFIX, MANIFEST, Generation
@@ -24,10 +23,8 @@ from env_manager.preflight import check_files
 from env_manager.store_format import bring_up_to_date, is_older, require_known
 from env_manager.way_back import earlier
 
-__all__ = ["BUILD_PREFIX", "CLEARED_PREFIX", "MANIFEST", "REMOVED_PREFIX", "Generation", "Status", "Store"]
+__all__ = ["BUILD_PREFIX", "MANIFEST", "Generation", "Status", "Store"]
 
-REMOVED_PREFIX = ".removed-"
-CLEARED_PREFIX = ".tmp-cleared-"  # in the cache
 _LONGEST_ID = 100
 
 
@@ -259,7 +256,7 @@ class Store:
 
         Returns the names removed. What cannot be removed is left: it is in nobody's way, least of all a rollback's.
         """
-        if not (any(self._leftovers()) or is_older(self.envs)):
+        if not (any(leftovers.left_over(self.envs, self._folders(), self.cache)) or is_older(self.envs)):
             return ()  # without taking the lock, which an installer may want at this very moment
         try:
             with self.install_lock():
@@ -269,27 +266,9 @@ class Store:
                 return ()
             raise
 
-    def _leftovers(self) -> Iterator[Path]:
-        for prefix in (BUILD_PREFIX, REMOVED_PREFIX):
-            yield from self.envs.glob(prefix + "*")
-        yield from durable.abandoned((self.envs, *self._folders()))
-        yield from self.cache.glob(CLEARED_PREFIX + "*")
-
     def remove_leftovers(self) -> tuple[str, ...]:
         """The part of `clean` for a caller that holds the install lock."""
-        removed: list[str] = []
-        for folder in sorted((*self.envs.glob(BUILD_PREFIX + "*"), *self.envs.glob(REMOVED_PREFIX + "*"))):
-            with suppress(OSError):  # belongs to another user, perhaps
-                _delete(folder)
-                removed.append(folder.name)
-        for file in durable.abandoned((self.envs, *self._folders())):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
-        # A killed uv leaves half-unpacked wheels in the cache, which nobody would ever look at again.
-        for left in self.cache.glob(".tmp*"):
-            with suppress(OSError):
-                _delete(left)
-        return tuple(removed)
+        return leftovers.remove(self.envs, self._folders(), self.cache)
 
     def status(self) -> Status:
         """Everything at a glance; what is wrong is listed, not raised."""
@@ -331,10 +310,6 @@ class Store:
     def list(self) -> tuple[Generation, ...]:
         """Every generation that can be read, oldest first."""
         return self.status().generations
-
-
-def _delete(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _look_at(generation: Generation) -> str:

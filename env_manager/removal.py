@@ -13,8 +13,9 @@ from typing import Any
 from env_manager import durable
 from env_manager.disk_use import freed, inodes, total
 from env_manager.errors import EnvError, from_os
-from env_manager.generations import CLEARED_PREFIX, REMOVED_PREFIX, Generation, Store
+from env_manager.generations import Generation, Store
 from env_manager.large import WHEELS, only_for
+from env_manager.leftovers import CLEARED_PREFIX, REMOVED_PREFIX
 
 POLICY = "keep.json"
 

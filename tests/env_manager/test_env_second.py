@@ -221,3 +221,15 @@ def test_bytecode_that_was_spoilt_since_the_proof_is_not_shared(bench):
     again = bench.install()
     assert not (again.env / file.relative_to(first.env)).exists()
     subprocess.run([str(again.python), "-I", "-c", "import fx_first"], timeout=120, check=True)
+
+
+def test_a_package_of_which_the_cache_has_only_a_part_is_fetched_again(bench, recorder):
+    """As after a disk fault: its probe fails, but it is not the package that is broken."""
+    bench.install()
+    for module in bench.store.cache.glob("archive-v*/*/fx_second/__init__.py"):
+        shutil.rmtree(module.parent)
+    for record in bench.store.envs.glob("*/generation.json"):
+        shutil.rmtree(record.parent)  # so that nothing counts as proved
+    generation = bench.install(report=recorder)
+    assert [step["state"] for step in generation.steps] == ["done", "done", "done"]
+    assert any("Fetching those packages again" in line for line in recorder.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -244,3 +245,16 @@ def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not(s
     store.label("g1", name="kept")
     assert set(seen) == {True} and store.get("g1").name == "kept"
     assert not any(file.exists() for file in left)
+
+
+def test_what_uv_unpacks_at_this_moment_is_left_alone(store):
+    """Each uv holds a shared lock on the cache while it works; once it is gone its scratch goes too."""
+    store.cache.mkdir(parents=True)
+    scratch = store.cache / ".tmpAbCdEf"
+    scratch.mkdir()
+    with (store.cache / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        store.clean()
+        assert scratch.is_dir()
+    store.clean()
+    assert not scratch.exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
 import shlex
 import shutil
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,3 +141,16 @@ def _harmless(call: str, rest: str) -> bool:
     reading = call == "openat" and "O_CREAT" not in rest and "O_WRONLY" not in rest and "O_RDWR" not in rest
     telling = call == "write" and (rest.startswith("1, ") or '"\\1\\0\\0' in rest)
     return reading or telling or rest.endswith(("(No such file or directory)", "(File exists)"))
+
+
+def of_each_kind(points: Sequence[Point], count: int, chance: random.Random) -> list[Point]:
+    """As many points, one after the other from each phase and kind of call."""
+    groups: dict[tuple[str, ...], list[Point]] = defaultdict(list)
+    for point in points:
+        groups[point.action, point.program, point.phase, point.call].append(point)
+    lots = list(groups.values())
+    for lot in lots:
+        chance.shuffle(lot)
+    chance.shuffle(lots)
+    turns = itertools.zip_longest(*lots)
+    return [point for turn in turns for point in turn if point][:count]

@@ -7,8 +7,8 @@ import os
 import random
 import subprocess
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import landings
 import pytest
 from small_index import SmallIndex, build_wheel
-from system_calls import Injection, Point
+from system_calls import Injection, Point, of_each_kind
 from trials import Home, Torn, killed, nobody_lives, nothing_torn, works
 
 pytestmark = pytest.mark.env
@@ -118,19 +118,6 @@ def _kill(point: Point) -> Kill:
 def moment(chance: random.Random) -> Kill:
     action = chance.choice(sorted(LONGEST_SECONDS))
     return Kill(action, chance.uniform(0.0, LONGEST_SECONDS[action]))
-
-
-def of_each_kind(points: Sequence[Point], count: int, chance: random.Random) -> list[Point]:
-    """As many points, one after the other from each phase and kind of call."""
-    groups: dict[tuple[str, ...], list[Point]] = defaultdict(list)
-    for point in points:
-        groups[point.action, point.program, point.phase, point.call].append(point)
-    lots = list(groups.values())
-    for lot in lots:
-        chance.shuffle(lot)
-    chance.shuffle(lots)
-    turns = itertools.zip_longest(*lots)
-    return [point for turn in turns for point in turn if point][:count]
 
 
 def kill_many(homes: list[Home], points: dict[str, list[Point]], count: int, seed: int) -> Outcome:
