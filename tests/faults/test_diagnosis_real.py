@@ -1,7 +1,7 @@
 """A real environment is really broken in many ways, and each is named from its symptoms alone.
 
 `DIAGNOSIS_HOME` may name a home with an installed environment, so that none is installed for this, and
-`DIAGNOSIS_CASES` a Python file with a list `CASES` that is run instead of the one in `cases.py`.
+`DIAGNOSIS_CASES` a Python file with a list `CASES` that is run instead of those in `cases.py` and `heldout.py`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cases
+import heldout
 import pytest
 from broken import Broken, Quiet
 from cases import Case
+from heldout import ANSWERS, Answer
 
-from env_manager.diagnosis import diagnose
+from env_manager.diagnosis import Finding, diagnose, diagnose_install
 from env_manager.generations import Generation, Store
 from env_manager.install import install
 from env_manager.integrity import examine
 
 pytestmark = pytest.mark.real
 
-CASES: list[Case] = cases.CASES
+CASES: list[Case] = [*cases.CASES, *heldout.CASES]
 if "DIAGNOSIS_CASES" in os.environ:
     CASES = runpy.run_path(os.environ["DIAGNOSIS_CASES"])["CASES"]
-scores: dict[str, tuple[Case, list[str], float]] = {}
+scores: dict[str, tuple[Case | Answer, list[str], float]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,23 @@ def test_an_environment_is_diagnosed(broken: Broken, case: Case) -> None:
     started = time.perf_counter()
     found = broken.diagnose()
     scores[case.id] = (case, [each.name for each in found], time.perf_counter() - started)
+    told(found)
+    assert bool(found) == bool(case.names)
+
+
+@pytest.mark.parametrize("answer", [pytest.param(answer, id=answer.id) for answer in ANSWERS])
+def test_what_an_installer_said_is_diagnosed(answer: Answer) -> None:
+    """There is a finding with evidence and remedy; whether its name is right counts in the score."""
+    found = diagnose_install(answer.said)
+    scores[answer.id] = (answer, [each.name for each in found], 0.0)
+    told(found)
+    assert found
+
+
+def told(found: list[Finding]) -> None:
+    """Every finding says why, by what it was recognised and what to do."""
     for each in found:
         print(f"{each.name} [{each.action}]: {each.cause}\n    {each.evidence}\n    {each.remedy}")
-    assert bool(found) == bool(case.names)
     assert all(each.cause and each.evidence and each.remedy for each in found)
 
 
@@ -90,17 +106,19 @@ def test_at_least_95_percent_are_named_right(capsys: pytest.CaptureFixture[str])
     assert sum(right(*row) for row in harmed) >= 0.95 * len(harmed)
 
 
-def right(case: Case, names: list[str]) -> bool:
+def right(case: Case | Answer, names: list[str]) -> bool:
     return names[0] in case.names if names else not case.names
 
 
-def groups() -> dict[str, list[tuple[Case, list[str]]]]:
+def groups() -> dict[str, list[tuple[Case | Answer, list[str]]]]:
     """What was run, by what the signatures' author knew of it."""
+    others = {case.id for case in (*heldout.BROKEN, *ANSWERS)}
     rows = [(case, names) for case, names, _ in scores.values()]
     return {
         "healthy": [row for row in rows if not row[0].names],
         "seen": [row for row in rows if row[0].names and not row[0].held_out],
-        "held out": [row for row in rows if row[0].names and row[0].held_out],
+        "held out": [row for row in rows if row[0].names and row[0].held_out and row[0].id not in others],
+        "by somebody who knew no signature": [row for row in rows if row[0].id in others],
     }
 
 
