@@ -78,11 +78,11 @@ def test_an_environment_is_diagnosed(broken: Broken, case: Case) -> None:
 
 @pytest.mark.parametrize("answer", [pytest.param(answer, id=answer.id) for answer in ANSWERS])
 def test_what_an_installer_said_is_diagnosed(answer: Answer) -> None:
-    """There is a finding with evidence and remedy; whether its name is right counts in the score."""
+    """The first finding has the right name, evidence and a remedy."""
     found = diagnose_install(answer.said)
     scores[answer.id] = (answer, [each.name for each in found], 0.0)
     told(found)
-    assert found
+    assert right(answer, [each.name for each in found])
 
 
 def told(found: list[Finding]) -> None:
