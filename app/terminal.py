@@ -112,8 +112,8 @@ class Display:
                 )
             case "step":
                 self._training_step(event)
-            case "eval" if event.get("exact_match") is not None:
-                self.line(f"    {event['side']}: loss {event['loss']:.3f}, exact match {event['exact_match']:.0%}")
+            case "eval":
+                self._evaluation(event)
             case "warning":
                 self.line(f"  warning: {event['message']}")
 
@@ -127,6 +127,12 @@ class Display:
             self.line(f"  ok  {step['title']}  {figures}  {duration(step['seconds'])}")
         elif changed and step["state"] in ("failed", "skipped"):
             self.line(f"  {'--' if step['state'] == 'skipped' else '!!'}  {step['title']}: {step['reason']}")
+
+    def _evaluation(self, event: Event) -> None:
+        if event["side"] == "training":
+            self.line(f"    held out: loss {event['loss']:.4f}{', the best so far' if event['best'] else ''}")
+        elif event.get("exact_match") is not None:
+            self.line(f"    {event['side']}: loss {event['loss']:.3f}, exact match {event['exact_match']:.0%}")
 
     def _training_step(self, event: Event) -> None:
         text = (

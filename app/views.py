@@ -105,7 +105,7 @@ class Followed:
             case "step":
                 self._newest = event
                 self.losses.append((event["step"], event["loss"]))
-            case "eval":
+            case "eval" if event["side"] in ("base", "tuned"):
                 self._evaluations[event["side"]] = event
             case "warning":
                 self._warnings.append(event["message"])

@@ -15,6 +15,7 @@ from accelerate.utils import set_seed
 from trainer import checkpoints, report
 from trainer.acting import choose_gpu, prepare_device, prepare_model, refuse_idle
 from trainer.adapter import save_adapter
+from trainer.awake import kept_awake
 from trainer.data.batches import training_batches
 from trainer.data.masks import Example, encode, encode_all
 from trainer.data.reading import read_samples
@@ -22,6 +23,7 @@ from trainer.data.samples import Sample
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
 from trainer.errors import TrainError
 from trainer.evaluate import Score, judge
+from trainer.held_out import HeldOut
 from trainer.models.loading import load_base, with_lora
 from trainer.models.tokenizer import load_tokenizer
 from trainer.not_finite import require_finite
@@ -35,6 +37,12 @@ from trainer.spec import RunSpec
 
 
 def train(operation: Operation, spec: RunSpec) -> None:
+    """Train with the machine kept awake; see `_train`."""
+    with kept_awake() as why_awake:
+        _train(operation, spec, why_awake)
+
+
+def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     """Train one adapter; the last event is `done`, `stopped` or `paused`, and failures are raised."""
     # What was before: a run that was paused, stopped or killed goes on from its newest whole checkpoint.
     found = checkpoints.newest(operation.folder)
@@ -52,6 +60,7 @@ def train(operation: Operation, spec: RunSpec) -> None:
     examples = encoded.examples
     held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     run.learns(encoded)
+    watch = HeldOut(spec.training, held_out_examples, tokenizer.pad_token_id, run)
 
     # Device and precision: chosen by rule, with the reason in the record.
     choose_gpu(spec.training.gpu)
@@ -71,7 +80,7 @@ def train(operation: Operation, spec: RunSpec) -> None:
     optimizer: Any = make_optimizer(spec.optimizer, trained, device)
     prepare_model(model, spec)
     model, optimizer = accelerator.prepare(model, optimizer)
-    run.chosen(device=why_device, precision=why_precision, threads=why_threads)
+    run.chosen(device=why_device, precision=why_precision, threads=why_threads, sleep=why_awake)
     run.coverage(trained=sum(p.numel() for p in trained), total=sum(p.numel() for p in model.parameters()))
 
     about = {"data": fingerprint(examples), "versions": report.versions()}
@@ -100,9 +109,10 @@ def train(operation: Operation, spec: RunSpec) -> None:
     if progress.recomputes:
         recompute_activations(model)
     if found.folder:
+        watch.load(found.folder)
         put_back(found.folder, model, optimizer, accelerator.scaler)
     with Saving(operation.folder, run, spec.training.checkpoint_every, spec.training.checkpoints_kept) as saving:
-        while progress.step < steps and progress.seconds < seconds and not run.ending():
+        while progress.step < steps and progress.seconds < seconds and not (run.ending() or watch.enough(progress)):
             progress.step += 1
             rate = learning_rate(spec.optimizer, progress.step, steps)
             for group in optimizer.param_groups:
@@ -118,9 +128,10 @@ def train(operation: Operation, spec: RunSpec) -> None:
             progress.tokens += sum(batch.tokens for batch in micro)
             progress.scored += sum(batch.scored for batch in micro)
             run.step(progress, loss=loss, learning_rate=rate, grad_norm=grad_norm, memory=memory_in_use(device))
+            watch.after_step(model, progress)
             if saving.due(progress.step):
-                saving.begin(progress.step, take(progress, model, optimizer, accelerator.scaler, about))
-        saving.finish(progress.step, take(progress, model, optimizer, accelerator.scaler, about))
+                saving.begin(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
+        saving.finish(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
 
     # What remains: the adapter, then the verdict.
     run.end()
@@ -128,6 +139,7 @@ def train(operation: Operation, spec: RunSpec) -> None:
         run.finish("paused", None)
         return
     run.phase("saving", "Saving the adapter")
+    watch.put_best(model, progress)
     adapter = save_adapter(accelerator.unwrap_model(model), tokenizer, operation.folder)
     tuned = None if run.ending() else _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=True)
     run.finish(run.ending() or "done", adapter, base=base, tuned=tuned)

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.board import Board
 from trainer.data.masks import Encoded
 from trainer.evaluate import Score
 from trainer.operation import Operation, read_events
@@ -42,6 +43,7 @@ class Report:
         signal.signal(signal.SIGTERM, self._on_terminate)
         began_before = any(event["type"] == "hello" for event in read_events(operation.folder))
         resumed = {"resumed_from": found} if began_before else {}
+        self._board: Board | None = None
         operation.emit("hello", versions=versions(), executable=sys.executable, path=sys.path, **resumed)
 
     def _on_terminate(self, *_: Any) -> None:
@@ -89,6 +91,10 @@ class Report:
         self._began = time.monotonic() - progress.seconds
         text = f"Training for {steps} steps" + (f", from step {progress.step + 1}" if progress.step else "")
         self._operation.emit("phase", phase="training", text=text, steps=steps)
+        try:
+            self._board = Board(self._operation.folder / "tensorboard", progress.step)
+        except ImportError as error:  # curves are a convenience, and no reason to lose a run
+            self.warn(f"There will be no curves for TensorBoard: {error}.")
 
     def step(self, progress: Progress, *, loss: float, learning_rate: float, grad_norm: float, memory: int) -> None:
         """One optimiser step has been made."""
@@ -100,9 +106,28 @@ class Report:
             learning_rate=learning_rate, grad_norm=round(grad_norm, 4) if math.isfinite(grad_norm) else None, tokens=tokens, scored=scored,
             tokens_per_second=round(self._tokens / seconds, 1), eta_seconds=round(seconds / step * (self._steps - step), 1), memory_bytes=memory,
         )  # fmt: skip
+        if self._board:
+            self._board.write(
+                step,
+                {
+                    "train/loss": loss,
+                    "train/rate": learning_rate,
+                    "train/gradient_norm": grad_norm,
+                    "speed/tokens": self._tokens / seconds,
+                    "memory/bytes": memory,
+                },
+            )
+
+    def held_out(self, step: int, rows: int, loss: float, *, best: bool) -> None:
+        """The held-out loss in the middle of training."""
+        self._operation.emit("eval", side="training", step=step, rows=rows, loss=round(loss, 5), best=best)
+        if self._board:
+            self._board.write(step, {"held_out/loss": loss}, always=True)
 
     def end(self) -> None:
         """The loop has ended; its seconds are counted until here."""
+        if self._board:
+            self._board.close()
         self._seconds = time.monotonic() - self._began
 
     def evaluated(self, side: Literal["base", "tuned"], rows: int, score: Score, seconds: float) -> None:

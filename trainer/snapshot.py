@@ -39,6 +39,9 @@ class Progress:
     seconds: float = 0.0
     micro_batch: int | None = None  # rows at once; None: all of a batch
     recomputes: bool = False  # whether want of memory has switched gradient checkpointing on
+    best_loss: float | None = None  # of the held-out rows during training, in nats
+    best_step: int = 0
+    without_gain: int = 0  # evaluations since the best
     base: dict[str, Any] | None = None  # the base's score, which is measured once
 
 
@@ -57,7 +60,7 @@ class Snapshot:
         (folder / STATE).write_text(json.dumps(self.state, allow_nan=False), encoding="utf-8")
 
 
-def take(progress: Progress, model: Any, optimizer: Any, scaler: Any, about: dict[str, Any]) -> Snapshot:
+def take(progress: Progress, model: Any, optimizer: Any, scaler: Any, best: Tensors, about: dict[str, Any]) -> Snapshot:
     """Copy all of it; `about` (data, versions) is what the run that goes on compares itself with."""
     tensors, optimizer_state = _take_optimizer(optimizer)
     random_tensors, random_state = _take_random()
@@ -68,7 +71,8 @@ def take(progress: Progress, model: Any, optimizer: Any, scaler: Any, about: dic
         "scaler": scaler.state_dict() if scaler else None,
         "about": about,
     }
-    return Snapshot({TRAINABLE: _trainable(model), OPTIMIZER: tensors, RANDOM: random_tensors}, state)
+    copies = {TRAINABLE: trainable(model), OPTIMIZER: tensors, RANDOM: random_tensors}
+    return Snapshot(copies | ({BEST: best} if best else {}), state)
 
 
 def read_state(folder: Path) -> tuple[Progress, dict[str, Any]]:
@@ -81,10 +85,7 @@ def read_state(folder: Path) -> tuple[Progress, dict[str, Any]]:
 def put_back(folder: Path, model: Any, optimizer: Any, scaler: Any) -> None:
     """Restore weights, optimiser and random states: nothing random may come between this and the next step."""
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    saved = load_file(folder / TRAINABLE)
-    with torch.no_grad():
-        for name, parameter in _trained(model):
-            parameter.copy_(saved[name])
+    put_trainable(model, load_file(folder / TRAINABLE))
     _put_back_optimizer(optimizer, load_file(folder / OPTIMIZER), state["optimizer"])
     if scaler:
         scaler.load_state_dict(state["scaler"])
@@ -103,8 +104,16 @@ def _trained(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
-def _trainable(model: Any) -> Tensors:
+def trainable(model: Any) -> Tensors:
+    """Copies on the CPU of everything that is trained."""
     return {name: _copy(parameter) for name, parameter in _trained(model)}
+
+
+def put_trainable(model: Any, saved: Tensors) -> None:
+    """Give the model those weights."""
+    with torch.no_grad():
+        for name, parameter in _trained(model):
+            parameter.copy_(saved[name])
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainer import checkpoints
 from trainer.acting import decoder_layers, prepare_model, refuse_idle
+from trainer.awake import kept_awake
 from trainer.data.batches import collate
 from trainer.data.masks import IGNORED, Example
 from trainer.errors import TrainError
@@ -222,3 +227,88 @@ def test_restarts_begin_again_at_the_full_rate_and_drops_multiply() -> None:
     assert rates[0] == rates[50] == 1.0 and rates[49] < 0.01 and rates[:50] == pytest.approx(rates[50:])
     drops = Optimizer(learning_rate=1.0, warmup=0.0, schedule="step", step_drops=2, step_factor=0.5)
     assert [learning_rate(drops, step, 9) for step in range(1, 10)] == [1.0] * 3 + [0.5] * 3 + [0.25] * 3
+
+
+def best_run(folder: Path, spec: RunSpec, losses: list[float], pause_after: int | None = None) -> list[dict[str, Any]]:
+    """A run whose held-out loss is as told, step by step."""
+    reported = Report.held_out
+
+    def told(_model: Any, _pad: int, _examples: Any) -> float:
+        taken = [event for event in read_events(folder) if event["type"] == "eval" and event["side"] == "training"]
+        return losses[len(taken)]
+
+    def then_pause(self: Report, step: int, rows: int, loss: float, *, best: bool) -> None:
+        reported(self, step, rows, loss, best=best)
+        self._terminated = step == pause_after
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("trainer.held_out.held_out_loss", told)
+        patched.setattr(Report, "held_out", then_pause)
+        return run(folder, spec)
+
+
+@pytest.mark.parametrize("pause_after", [None, 2, 3])
+def test_early_stopping_ends_the_run_and_keeps_the_best_also_over_a_pause(
+    tmp_path: Path, spec: RunSpec, pause_after: int | None
+) -> None:
+    spec = spec.with_changes(
+        {"data.held_out": str(tmp_path / "held_out.jsonl"), "evaluation.generate": False, "training.max_steps": 9,
+         "training.evaluate_every": 1, "training.early_stopping": 2, "training.checkpoints_kept": 20}
+    )  # fmt: skip
+    losses = [3.0, 2.0, 2.5, 2.0, 1.0]
+    events = best_run(tmp_path / "run", spec, losses, pause_after)
+    if pause_after:
+        assert events[-1]["type"] == "paused"
+        events = best_run(tmp_path / "run", spec, losses)
+    assert events[-1]["type"] == "done"
+    assert [event["step"] for event in events if event["type"] == "step"] == [1, 2, 3, 4]
+    best = load_file(tmp_path / "run" / checkpoints.FOLDER / "step-000002" / TRAINABLE)
+    adapter = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(best[name.replace(".weight", ".default.weight")], adapter[name]) for name in adapter)
+
+
+@pytest.mark.parametrize("change", [{"training.evaluate_every": 2}, {"training.early_stopping": 2}])
+def test_evaluation_without_held_out_rows_is_refused(tmp_path: Path, spec: RunSpec, change: dict[str, Any]) -> None:
+    with pytest.raises(TrainError) as caught:
+        run(tmp_path / "run", spec.with_changes(change))
+    assert caught.value.code == "held-out-missing"
+
+
+def test_tensorboard_reads_each_step_once_though_one_was_made_twice(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.board.AT_MOST_EVERY", 0.0)
+    reported = Report.step
+
+    def step_then_pause(self: Report, progress: Any, **figures: Any) -> None:
+        reported(self, progress, **figures)
+        self._terminated = progress.step == 2
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Report, "step", step_then_pause)
+        run(tmp_path / "run", spec)
+    shutil.rmtree(tmp_path / "run" / checkpoints.FOLDER / "step-000002")  # as if the pause had been a kill
+    events = run(tmp_path / "run", spec)
+    curves = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    found = {point.step: point.value for point in curves.Scalars("train/loss")}
+    told = {event["step"]: event["loss"] for event in events if event["type"] == "step"}
+    assert [point.step for point in curves.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert found == pytest.approx(told, abs=1e-4)
+
+
+def test_what_keeps_the_machine_awake_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "systemd-inhibit"
+    fake.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec cat\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with kept_awake() as how:
+        assert "systemd-inhibit" in how
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+            time.sleep(0.01)
+        pid = int((tmp_path / "pid").read_text())
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with kept_awake() as how:
+        assert how.startswith("may sleep")

@@ -40,6 +40,16 @@ class Training(Section):
     checkpoints_kept: int = setting(
         2, "Checkpoints kept", "Older ones are deleted. More: more disk; one: nothing to fall back on.", ge=1, le=1000
     )
+    evaluate_every: int | None = setting(
+        None,
+        "Evaluate every",
+        "Steps after which the held-out loss is taken; the adapter with the lowest is kept. Empty: never.",
+        unit="steps",
+        ge=1,
+    )
+    early_stopping: int | None = setting(
+        None, "Early stopping", "Ends the run after so many evaluations without gain. Needs `evaluate_every`.", ge=1
+    )
     label_smoothing: float = setting(
         0.0, "Label smoothing", "Higher: less sure of each token, less memorising.", level="expert", ge=0.0, lt=1.0
     )
