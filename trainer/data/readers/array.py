@@ -23,7 +23,7 @@ class _Text:
     def __init__(self, opened: Opened) -> None:
         self._blocks = blocks(opened)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="strict")
-        self.text, self.at, self.line, self.line_start = "", 0, 1, 0
+        self.text, self.at, self.line, self.line_start, self._counted = "", 0, 1, 0, 0
         self.ended = False
 
     def more(self) -> bool:
@@ -44,19 +44,23 @@ class _Text:
             if self.at < len(self.text) or not self.more():
                 return self.text[self.at : self.at + 1]
 
-    def drop(self) -> None:
-        """Forget what was read, counting its lines."""
-        past = self.text[: self.at]
-        self.line += past.count("\n")
-        last = past.rfind("\n")
-        self.line_start = -(self.at - last - 1) if last >= 0 else self.line_start - self.at
-        self.text, self.at = self.text[self.at :], 0
+    def pass_by(self) -> None:
+        """Count the lines that were read, and forget their text once it is long: the rest is copied each time."""
+        self.line, self.line_start = self._line_of(self.at)
+        self._counted = self.at
+        if self.at > _PIECE * 16:
+            self.text, self.line_start = self.text[self.at :], self.line_start - self.at
+            self.at = self._counted = 0
 
     def position(self, at: int) -> tuple[int, int]:
-        """Line and column of an offset in the window."""
-        past = self.text[:at]
-        last = past.rfind("\n")
-        return self.line + past.count("\n"), at - last if last >= 0 else at - self.line_start + 1
+        """Line and column of an offset in the window, from 1."""
+        line, start = self._line_of(at)
+        return line, at - start + 1
+
+    def _line_of(self, at: int) -> tuple[int, int]:
+        """The line of an offset behind what was counted, and the offset where that line begins."""
+        breaks = self.text.count("\n", self._counted, at)
+        return (self.line + breaks, self.text.rfind("\n", 0, at) + 1) if breaks else (self.line, self.line_start)
 
 
 def array_rows(opened: Opened, file: str) -> Iterator[Read]:
@@ -74,7 +78,7 @@ def array_rows(opened: Opened, file: str) -> Iterator[Read]:
             if text.skip_space() == "]":
                 yield _broken(text, file, row + 1, text.at, "there is a comma before a closing bracket.")
                 return
-            text.drop()
+            text.pass_by()
             row += 1
             read = _element(text, file, row)
             yield read
@@ -115,7 +119,8 @@ def _element(text: _Text, file: str, row: int) -> Read:
     raw = text.text[text.at : end]
     text.at = end
     try:
-        parse(raw)  # once more, for what the first parser lets pass
+        if "\\u" in raw or "NaN" in raw or "Infinity" in raw:  # what the first parser may have let pass
+            parse(raw)
     except RowError as error:
         return place, None, [error.at(place)]
     return place, value, []
