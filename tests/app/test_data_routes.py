@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,13 @@ def test_a_page_that_leaves_ends_the_check_and_its_processes(tmp_path: Path, mon
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"text": f"row {n}"}) + "\n" for n in range(3000)), encoding="utf-8")
     ended: list[bool] = []
-    end = processes.Worker.end
+    asked: list[int] = []
+    ask, end = processes.Worker.ask, processes.Worker.end
+
+    def slowly(self: processes.Worker, task: dict[str, Any], heard: Any) -> processes.Answer:
+        asked.append(task["start"])
+        time.sleep(0.02)  # long enough for the page to leave in between
+        return ask(self, task, heard)
 
     def counted(self: processes.Worker) -> None:
         process = self._process
@@ -58,6 +65,7 @@ def test_a_page_that_leaves_ends_the_check_and_its_processes(tmp_path: Path, mon
             ended.append(process.poll() is not None)
 
     monkeypatch.setattr(processes.Worker, "end", counted)
+    monkeypatch.setattr(processes.Worker, "ask", slowly)
 
     async def leave_early() -> list[str]:
         found = check_lines(DataCheckRequest(train=str(path)), None)
@@ -71,3 +79,4 @@ def test_a_page_that_leaves_ends_the_check_and_its_processes(tmp_path: Path, mon
 
     assert asyncio.run(leave_early()) == ["page", "progress"]
     assert ended and all(ended)
+    assert len(asked) < 20 < path.stat().st_size / 1000

@@ -82,7 +82,6 @@ def answers(module: str, tasks: list[dict[str, Any]], progress: Callable[[float]
 
     def work(task: dict[str, Any]) -> Answer:
         nonlocal done
-        progress(done / len(tasks))  # raises where nobody waits any more
         worker = free.pop()
         try:
             answer = worker.ask(task, lambda _: progress(done / len(tasks)))
