@@ -20,6 +20,7 @@ from app.paths import open_home
 from app.terminal import Display, duration, fail, say_json
 from app.worker import Worker, chat_request
 from trainer.spec import RunSpec
+from trainer.spec.presets import PRESETS
 
 RunArgument = Annotated[str, typer.Argument(help="The run's id, as `fettle runs list` shows it.")]
 runs = typer.Typer(help="Past and present runs.", no_args_is_help=True)
@@ -30,12 +31,13 @@ def train(
     model: Annotated[str | None, typer.Option(help="A model folder, or `starter`.")] = None,
     data: Annotated[str | None, typer.Option(help="A JSONL or JSON file, or `ticket` or `calendar`.")] = None,
     output: Annotated[Path | None, typer.Option(help="The run's folder; the adapter lands in its `adapter/`.")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"A set of settings: {', '.join(PRESETS)}.")] = None,
     eval: Annotated[str | None, typer.Option("--eval", help="Held-out rows in the same form.")] = None,
     set: Annotated[list[str], typer.Option("--set", help="Any setting, as in lora.rank=8.")] = [],  # noqa: B006 - typer wants a list
     json: JsonFlag = False,
 ) -> None:
     """Fine-tune a model with LoRA and keep the adapter."""
-    spec = _spec(spec_file, model, data, eval, pairs(set))
+    spec = _spec(spec_file, model, data, eval, pairs(set), preset)
     operations = Operations(open_home())
     display = Display(as_json=json)
     started = operations.start_run(spec, output)
@@ -54,9 +56,14 @@ def _tell_end(display: Display, run: str, last: dict[str, Any]) -> None:
 
 
 def _spec(
-    spec_file: Path | None, model: str | None, data: str | None, held_out: str | None, changes: dict[str, str]
+    spec_file: Path | None,
+    model: str | None,
+    data: str | None,
+    held_out: str | None,
+    changes: dict[str, str],
+    preset: str | None,
 ) -> RunSpec:
-    """The specification from a file, the options and `--set`, in that order; raises `AppError` for what is not one."""
+    """The specification from a file, the options, a preset and `--set`, in that order; raises `AppError` for what is not one."""
     tree: dict[str, Any] = {}
     if spec_file:
         tree = _read_yaml(spec_file)
@@ -66,6 +73,8 @@ def _spec(
         spec = spec.with_changes({key: value for key, value in named.items() if value is not None})
         if not spec_file:
             spec = spec.with_changes(recommended_for(spec.model))
+        if preset is not None:
+            spec = spec.with_changes(_preset(preset))
         spec = spec.with_changes({key: yaml.safe_load(text) for key, text in changes.items()})
     except ValidationError as error:
         first = error.errors()[0]
@@ -80,6 +89,12 @@ def _spec(
             "spec-incomplete", "A run needs a model and data.", "Add --model and --data, or name a specification file."
         )
     return spec
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise AppError("preset-unknown", f"There is no preset '{name}'.", f"Choose one of {', '.join(PRESETS)}.")
+    return PRESETS[name][1]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Display:
                 )
             case "step":
                 self._training_step(event)
-            case "eval":
+            case "eval" | "sample":
                 self._evaluation(event)
             case "warning":
                 self.line(f"  warning: {event['message']}")
@@ -129,7 +129,9 @@ class Display:
             self.line(f"  {'--' if step['state'] == 'skipped' else '!!'}  {step['title']}: {step['reason']}")
 
     def _evaluation(self, event: Event) -> None:
-        if event["side"] == "training":
+        if event["type"] == "sample":
+            self.line(f"    {event['prompt'][:80]}\n      -> {event['text'][:200]}")
+        elif event["side"] == "training":
             self.line(f"    held out: loss {event['loss']:.4f}{', the best so far' if event['best'] else ''}")
         elif event.get("exact_match") is not None:
             self.line(f"    {event['side']}: loss {event['loss']:.3f}, exact match {event['exact_match']:.0%}")

@@ -16,6 +16,7 @@ import typer.main
 
 from app.cli import cli
 from trainer.spec import RunSpec
+from trainer.spec.presets import PRESETS
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->"
@@ -80,6 +81,8 @@ their value: `optimizer.kind` `adamw-8bit` acts on CPU and CUDA, `adamw-8bit-pag
 does not act on a CPU. `training.compile` needs a C++ compiler on a CPU.
 """
 
+PRESETS_HEAD = "`fettle train --preset NAME`; `--set` goes over it."
+
 COMMANDS_HEAD = f"""# Commands
 
 {NOTE}
@@ -129,7 +132,12 @@ def training() -> str:
         if "$ref" in part
         for name, field in schema["$defs"][part["$ref"].rpartition("/")[2]]["properties"].items()
     ]
-    return f"{TRAINING_HEAD}\n{_table(['Setting', 'Name', *DEVICES], rows)}"
+    presets = [
+        [f"`{name}`", about, ", ".join(f"`{key}={value}`" for key, value in changes.items())]
+        for name, (about, changes) in PRESETS.items()
+    ]
+    acts = _table(["Setting", "Name", *DEVICES], rows)
+    return f"{TRAINING_HEAD}\n{acts}\n## Presets\n\n{PRESETS_HEAD}\n\n{_table(['Preset', 'For', 'Sets'], presets)}"
 
 
 def settings() -> str:

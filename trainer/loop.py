@@ -30,6 +30,8 @@ from trainer.not_finite import require_finite
 from trainer.operation import Operation
 from trainer.optimizers import make_optimizer
 from trainer.portions import Portions, recompute_activations
+from trainer.profiling import profiled
+from trainer.sampling import Sampling
 from trainer.saving import Saving
 from trainer.schedule import learning_rate
 from trainer.snapshot import Progress, fingerprint, put_back, read_state, take
@@ -60,6 +62,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     examples = encoded.examples
     held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     run.learns(encoded)
+    sampling = Sampling(spec, held_out, run)
     watch = HeldOut(spec.training, held_out_examples, tokenizer.pad_token_id, run)
 
     # Device and precision: chosen by rule, with the reason in the record.
@@ -111,7 +114,10 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     if found.folder:
         watch.load(found.folder)
         put_back(found.folder, model, optimizer, accelerator.scaler)
-    with Saving(operation.folder, run, spec.training.checkpoint_every, spec.training.checkpoints_kept) as saving:
+    with (
+        Saving(operation.folder, run, spec.training.checkpoint_every, spec.training.checkpoints_kept) as saving,
+        profiled(operation.folder / "profile", spec.training.profile_steps, run) as traced,
+    ):
         while progress.step < steps and progress.seconds < seconds and not (run.ending() or watch.enough(progress)):
             progress.step += 1
             rate = learning_rate(spec.optimizer, progress.step, steps)
@@ -129,6 +135,8 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
             progress.scored += sum(batch.scored for batch in micro)
             run.step(progress, loss=loss, learning_rate=rate, grad_norm=grad_norm, memory=memory_in_use(device))
             watch.after_step(model, progress)
+            sampling.after_step(model, tokenizer, progress.step)
+            traced()
             if saving.due(progress.step):
                 saving.begin(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
         saving.finish(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))

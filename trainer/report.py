@@ -124,6 +124,14 @@ class Report:
         if self._board:
             self._board.write(step, {"held_out/loss": loss}, always=True)
 
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """What the model said in the middle of training."""
+        self._operation.emit("sample", step=step, prompt=prompt, text=text)
+
+    def profiled(self, folder: Path, operations: dict[str, float]) -> None:
+        """Where a trace lies, and which operations took which share of the time."""
+        self._operation.emit("progress", profile=str(folder), operations=operations)
+
     def end(self) -> None:
         """The loop has ended; its seconds are counted until here."""
         if self._board:

@@ -8,14 +8,19 @@ from app.api.deps import OperationsDep
 from app.api.schema import Curve, LogPage, OperationView, RunRequest
 from app.operations import read_log
 from trainer.spec import RunSpec
+from trainer.spec.presets import PRESETS
 
 router = APIRouter()
 
 
 @router.get("/spec")
 def spec() -> dict[str, Any]:
-    """The defaults of a run and the schema that its form is made from."""
-    return {"defaults": RunSpec().model_dump(mode="json"), "schema": RunSpec.model_json_schema()}
+    """The defaults of a run, the schema that its form is made from, and named sets of changes."""
+    return {
+        "defaults": RunSpec().model_dump(mode="json"),
+        "schema": RunSpec.model_json_schema(),
+        "presets": {name: {"about": about, "changes": changes} for name, (about, changes) in PRESETS.items()},
+    }
 
 
 @router.post("/runs")

@@ -312,3 +312,20 @@ def test_what_keeps_the_machine_awake_ends_with_the_run(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with kept_awake() as how:
         assert how.startswith("may sleep")
+
+
+def test_samples_and_a_trace_are_there_and_change_nothing_of_the_result(tmp_path: Path, spec: RunSpec) -> None:
+    run(tmp_path / "plain", spec)
+    watched = {
+        "training.sample_every": 2,
+        "training.sample_prompts": "Repeat: 42\n\nHello!",
+        "training.profile_steps": 1,
+    }
+    events = run(tmp_path / "watched", spec.with_changes({**watched, "evaluation.max_new_tokens": 4}))
+    samples = [(event["step"], event["prompt"]) for event in events if event["type"] == "sample"]
+    assert samples == [(2, "Repeat: 42"), (2, "Hello!"), (4, "Repeat: 42"), (4, "Hello!")]
+    assert hashes(tmp_path / "plain") == hashes(tmp_path / "watched")
+    (told,) = [event for event in events if "profile" in event]
+    assert any(name.startswith("aten::") for name in told["operations"]) and sum(told["operations"].values()) <= 1
+    assert "aten::" in (Path(told["profile"]) / "operations.txt").read_text()
+    assert json.loads((Path(told["profile"]) / "trace.json").read_text())["traceEvents"]

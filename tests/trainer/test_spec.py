@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from trainer.schedule import learning_rate
 from trainer.spec import Optimizer, RunSpec
+from trainer.spec.presets import PRESETS
 
 
 def test_dotted_keys_change_one_setting_and_leave_the_rest() -> None:
@@ -56,3 +57,9 @@ def test_the_rate_rises_through_the_warm_up_and_falls_to_nearly_zero() -> None:
 def test_a_constant_rate_stays() -> None:
     spec = Optimizer(learning_rate=0.5, warmup=0.0, schedule="constant")
     assert {learning_rate(spec, step, 7) for step in range(1, 8)} == {0.5}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_changes_settings_that_are_there(name: str) -> None:
+    about, changes = PRESETS[name]
+    assert (about and RunSpec().with_changes(changes) != RunSpec()) or name == "balanced"

@@ -50,6 +50,20 @@ class Training(Section):
     early_stopping: int | None = setting(
         None, "Early stopping", "Ends the run after so many evaluations without gain. Needs `evaluate_every`.", ge=1
     )
+    sample_every: int | None = setting(
+        None, "Samples every", "Steps after which the prompts below are answered. Empty: never.", unit="steps", ge=1
+    )
+    sample_prompts: str = setting(
+        "", "Sample prompts", "One a line. Empty: the questions of the first three held-out rows.", max_length=20000
+    )
+    profile_steps: int = setting(
+        0,
+        "Profiled steps",
+        "Traces so many steps into `profile/`, with a table of the costliest operations.",
+        level="expert",
+        ge=0,
+        le=100,
+    )
     label_smoothing: float = setting(
         0.0, "Label smoothing", "Higher: less sure of each token, less memorising.", level="expert", ge=0.0, lt=1.0
     )

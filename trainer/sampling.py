@@ -1,0 +1,43 @@
+"""What the model says to the same prompts as it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trainer.data.samples import Message, Sample
+from trainer.errors import TrainError
+from trainer.evaluate import answer
+from trainer.report import Report
+from trainer.spec import RunSpec
+
+HELD_OUT_PROMPTS = 3
+
+
+class Sampling:
+    """Greedy answers every so many steps; they draw no random number, so the run's result is the same without them."""
+
+    def __init__(self, spec: RunSpec, held_out: Sequence[Sample], report: Report) -> None:
+        self._every, self._longest, self._report = spec.training.sample_every, spec.evaluation.max_new_tokens, report
+        lines = [line.strip() for line in spec.training.sample_prompts.splitlines() if line.strip()]
+        self._prompts: list[list[Message]] = [[{"role": "user", "content": line}] for line in lines]
+        self._prompts = self._prompts or [list(sample.messages[:-1]) for sample in held_out[:HELD_OUT_PROMPTS]]
+        if self._every and not self._prompts:
+            raise TrainError(
+                "held-out-missing",
+                "`training.sample_every` is set, but there are neither prompts nor held-out rows to take them from.",
+                "Write prompts into `training.sample_prompts`, one a line.",
+            )
+
+    def after_step(self, model: Any, tokenizer: Any, step: int) -> None:
+        """Answer, where it is time."""
+        if not self._every or step % self._every:
+            return
+        model.eval()
+        with torch.inference_mode():
+            said = answer(model, tokenizer, self._prompts, self._longest)
+        model.train()
+        for turns, text in zip(self._prompts, said, strict=True):
+            self._report.sample(step, turns[-1]["content"], text)
