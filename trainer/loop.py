@@ -23,6 +23,7 @@ from trainer.data.samples import Sample
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
 from trainer.errors import TrainError
 from trainer.evaluate import Score, judge
+from trainer.going_on import go_on
 from trainer.held_out import HeldOut
 from trainer.models.loading import load_base, with_lora
 from trainer.models.tokenizer import load_tokenizer
@@ -34,7 +35,7 @@ from trainer.profiling import profiled
 from trainer.sampling import Sampling
 from trainer.saving import Saving
 from trainer.schedule import learning_rate
-from trainer.snapshot import Progress, fingerprint, put_back, read_state, take
+from trainer.snapshot import Progress, fingerprint, put_back, take
 from trainer.spec import RunSpec
 
 
@@ -87,9 +88,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.coverage(trained=sum(p.numel() for p in trained), total=sum(p.numel() for p in model.parameters()))
 
     about = {"data": fingerprint(examples), "versions": report.versions()}
-    progress = (
-        _going_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
-    )
+    progress = go_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
     base = Score(**progress.base) if progress.base else None
     if base is None and not run.ending():
         base = _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=False)
@@ -151,25 +150,6 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     adapter = save_adapter(accelerator.unwrap_model(model), tokenizer, operation.folder)
     tuned = None if run.ending() else _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=True)
     run.finish(run.ending() or "done", adapter, base=base, tuned=tuned)
-
-
-def _going_on(run: report.Report, folder: Path, about: dict[str, Any]) -> Progress:
-    """Where the checkpoint was; refuses other data, and says where other versions may change the last digits."""
-    progress, before = read_state(folder)
-    if before["data"] != about["data"]:
-        raise TrainError(
-            "data-changed",
-            "The training data, or how it becomes tokens, is not what this run began with, so it cannot go on.",
-            "Put the file back as it was, or start a new run.",
-        )
-    if before["versions"] != about["versions"]:
-        other = [
-            f"{name} {version}"
-            for name, version in about["versions"].items()
-            if before["versions"].get(name) != version
-        ]
-        run.warn(f"The run goes on with other versions ({', '.join(other)}): results may differ in their last digits.")
-    return progress
 
 
 def _answerable(held_out: list[Sample], most: int) -> list[Sample]:
