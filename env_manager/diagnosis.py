@@ -80,8 +80,9 @@ def diagnose(
     if any(check.name == "numpy" and not check.ok for check in checks):
         # Where numpy itself is broken, those above complain as if it were of another version.
         in_words = [each for each in in_words if not each.name.startswith("numpy-")]
-    found = on_disk + _behind_words(generation, checks) + in_words
-    found = _sorted_out(sorted(found, key=lambda each: _rank(each, on_disk)), checks)
+    behind = _behind_words(generation, checks)
+    found = on_disk + behind + in_words
+    found = _sorted_out(sorted(found, key=lambda each: 0 if each in behind else _rank(each, on_disk)), checks)
     if [each.name for each in found] == ["unknown"]:
         return [replace(found[0], evidence="\n".join([found[0].evidence, *_suspects(generation)]))]
     return found
@@ -93,6 +94,16 @@ def _behind_words(generation: Generation, checks: Sequence[Check]) -> list[Findi
     found = [
         Finding("wheel-wrong-platform", cause, evidence, NO_STRANGERS, "repair")
         for evidence in library_symptoms.foreign_libraries(generation, said)
+    ]
+    found += [
+        Finding(
+            "torch-library-unloadable" if "torch" in file.parts else "library-unloadable",
+            "A library is cut short.",
+            f"{file.name} ends before the tables that its header names.",
+            REBUILD,
+            "repair",
+        )
+        for file in library_symptoms.cut_libraries(generation, said)
     ]
     cause = "A file of a package is not whole."
     found += [

@@ -71,6 +71,24 @@ def cut_modules(generation: Generation, said: str) -> Iterator[str]:
     yield from (f"{damaged[path]}, by its package's own list." for path in dict.fromkeys(named) if path in damaged)
 
 
+def cut_libraries(generation: Generation, said: str) -> Iterator[Path]:
+    """Libraries that end before the tables that their own header names; what loads one may crash."""
+    if not re.search(r"\(SIG(BUS|SEGV)\)", said):
+        return
+    for file in sorted(site_packages(generation.env).rglob("*.so*")):
+        try:
+            with file.open("rb") as data:
+                head = data.read(64)
+                size = os.fstat(data.fileno()).st_size
+        except OSError:
+            continue  # a link that leads nowhere is what other checks tell
+        if head[:6] == b"\x7fELF\x02\x01" and len(head) == 64:
+            (at,) = struct.unpack_from("<Q", head, 40)
+            entry, count = struct.unpack_from("<HH", head, 58)
+            if at + entry * count > size:
+                yield file
+
+
 def other_library_path(generation: Generation, said: str) -> str | None:
     """Where a variable leads to a library that the environment has its own of, if a check complains of one."""
     if not re.search(r"undefined symbol|symbol lookup error|version [`'\w.]+ not found|shared object", said):

@@ -60,6 +60,12 @@ _PACKAGES = (
         "install",
     ),
     Signature(
+        "gpu-unusable",
+        r"driver has lost a GPU|driver runs but sees no GPU|GPU is lost|fallen off the bus",
+        "The NVIDIA driver runs and its GPU does not answer.",
+        "Restart the machine; if it happens again, check the GPU's power and slot.",
+    ),
+    Signature(
         "driver-missing",
         r"Found no NVIDIA driver|no CUDA-capable device|libcuda\.so[.\d]*:? [^\n]*cannot open|no NVIDIA driver|nvcuda\.dll"
         r"|No CUDA GPUs are available|cudaErrorNoDevice|CUDA_ERROR_NO_DEVICE|couldn't communicate with the NVIDIA driver"
@@ -100,7 +106,7 @@ _PACKAGES = (
     Signature(
         "gpu-unusable",
         r"computes on \w+, not on (cuda|mps)|cudaErrorDevicesUnavailable|all CUDA-capable devices are busy|CUDA unknown error"
-        r"|cudaErrorUnknown|invalid device ordinal|fallen off the bus|uncorrectable ECC|Unable to determine the device handle"
+        r"|cudaErrorUnknown|invalid device ordinal|uncorrectable ECC|Unable to determine the device handle"
         r"|cudaGetDeviceCount|cudaErrorSystemNotReady|Error (80[26]|999)\b|MPS backend[^\n]*not (available|built)",
         "torch cannot use the GPU of this machine.",
         "Close what else uses the GPU and restart the machine; check CUDA_VISIBLE_DEVICES if you set it.",
