@@ -15,6 +15,7 @@ _OTHER_NAMES = {
     "developer": "system", "function": "tool", "observation": "tool", "ipython": "tool", "function_call": "assistant",
 }  # fmt: skip
 _USED = {"role", "content", "tool_calls", "name", "tool_call_id"}
+SHORT = 40  # characters of a role that is none
 Odd = tuple[str, str, str]
 
 
@@ -37,13 +38,13 @@ def read_turns(value: Any, column: str) -> tuple[list[Message], list[Odd]]:
             odd.append(("turn-fields", f"turns have a field `{unused[0]}`, which is not used.", where))
     if not any(turn["role"] == "assistant" and (turn["content"].strip() or turn.get("tool_calls")) for turn in turns):
         raise RowError("no-answer", "no turn of the assistant says anything.", column)
-    order = odd_order([turn["role"] for turn in turns], bool(turns[0].get("tool_calls")))
+    order = odd_order([turn["role"] for turn in turns])
     if order:
         odd.append(("role-order", order, column))
     return turns, odd
 
 
-def odd_order(roles: Sequence[str], _calls: bool = False) -> str:
+def odd_order(roles: Sequence[str]) -> str:
     """What is unusual in the order of roles, in words; empty when nothing is."""
     for index, role in enumerate(roles):
         before = roles[index - 1] if index else ""
@@ -76,9 +77,6 @@ def _turn(raw: Any, where: str) -> Message:
     if isinstance(raw.get("tool_call_id"), str):
         turn["tool_call_id"] = raw["tool_call_id"]
     return turn
-
-
-SHORT = 40
 
 
 def _content(raw: dict[str, Any], where: str) -> str:
