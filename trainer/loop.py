@@ -138,7 +138,9 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
             traced()
             if saving.due(progress.step):
                 saving.begin(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
-        saving.finish(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
+        # A pause is worth nothing without its checkpoint; a run that has its adapter to save goes on without.
+        last = saving.finish if run.ending() == "paused" else saving.begin
+        last(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
 
     # What remains: the adapter, then the verdict.
     run.end()

@@ -28,6 +28,7 @@ class Saving:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._collect(wait=True)
         self._thread.shutdown(wait=True)
 
     def due(self, step: int) -> bool:

@@ -327,6 +327,23 @@ def test_a_full_disk_at_a_checkpoint_is_a_warning_and_the_run_goes_on(
     assert outcome(tmp_path / "run") == uninterrupted
 
 
+def test_a_full_disk_at_the_last_checkpoint_does_not_cost_the_adapter_but_a_pause_fails(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = spec.with_changes({"training.max_steps": 3})
+    monkeypatch.setattr(Snapshot, "write", full_disk)
+    events = run(tmp_path / "run", few)
+    assert [event["type"] for event in events if event["type"] in ("warning", "checkpoint", "done")] == [
+        "warning",
+        "done",
+    ]
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+    create(tmp_path / "paused", {"id": "paused", "kind": "train"})
+    ask(tmp_path / "paused", "pause")
+    with pytest.raises(TrainError, match="the disk is full"):
+        run(tmp_path / "paused", few)
+
+
 def test_a_full_disk_at_the_adapter_fails_plainly_and_the_run_can_go_on_from_its_last_step(
     tmp_path: Path, spec: RunSpec, uninterrupted: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
