@@ -9,12 +9,12 @@ from app.api.schema import Action, CheckedView, FindingView
 from app.api.schema_generations import CheckView
 from app.operations import Operations
 from app.views import finding_view
-from env_manager.damage import forget_damage, note_damage
-from env_manager.diagnosis import Finding, diagnose
+from env_manager.diagnosing.diagnosis import Finding, diagnose
 from env_manager.errors import InstallStopped
-from env_manager.finding import Check
 from env_manager.generations import Generation
-from env_manager.preflight import check
+from env_manager.proving.damage import forget_damage, note_damage
+from env_manager.proving.finding import Check
+from env_manager.proving.preflight import check
 
 
 def check_environment(

@@ -16,10 +16,10 @@ from typing import Any
 from app.checking import action_of
 from app.paths import open_home
 from app.processes import managed_environment, trainer_argv
-from env_manager.before_run import check_before_run
-from env_manager.diagnosis import Finding, diagnose
+from env_manager.diagnosing.diagnosis import Finding, diagnose
 from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Generation, Store
+from env_manager.proving.before_run import check_before_run
 from trainer.models.folder import model_type
 from trainer.operation import HANDOVER, Operation, ask, read_record
 

@@ -11,9 +11,9 @@ from app.doctor import lines_of
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import Display, duration, say_json
-from env_manager import diagnosis
+from env_manager.diagnosing import diagnosis
 from env_manager.generations import Generation
-from env_manager.integrity import examine, remember_damage
+from env_manager.proving.integrity import examine, remember_damage
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 GenerationArgument = Annotated[str | None, typer.Argument(help="Which one; without it, the active one.")]

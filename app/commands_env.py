@@ -13,8 +13,8 @@ from app.operations import Operations
 from app.paths import open_home
 from app.terminal import Display, duration, say_json, size
 from env_manager.generations import Generation
-from env_manager.preflight import check
-from env_manager.torch_index import Asked
+from env_manager.planning.torch_index import Asked
+from env_manager.proving.preflight import check
 
 cli = typer.Typer(help="The environment that training runs in, and its earlier generations.", no_args_is_help=True)
 AcceleratorOption = Annotated[

@@ -14,14 +14,14 @@ from app.operations import Operations
 from app.paths import open_home
 from app.terminal import Display, duration, say_json
 from app.views import Followed
-from env_manager import wheelhouse as wheels
-from env_manager.adopt import adoption, look
-from env_manager.catalog_file import load_catalog
 from env_manager.errors import from_os
-from env_manager.exchange import FORMATS, export, read_recipe
 from env_manager.generations import Generation
 from env_manager.hardware import detect
-from env_manager.imported import plan_for
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.sharing import wheelhouse as wheels
+from env_manager.sharing.adopt import adoption, look
+from env_manager.sharing.exchange import FORMATS, export, read_recipe
+from env_manager.sharing.imported import plan_for
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 AllowLargeFlag = Annotated[bool, typer.Option("--allow-large", help="Accept a multi-gigabyte build of torch.")]

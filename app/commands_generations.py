@@ -10,8 +10,8 @@ from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import say_json, size
-from env_manager import removal
-from env_manager.diff import Difference, diff
+from env_manager.keeping import removal
+from env_manager.keeping.diff import Difference, diff
 
 GenerationArgument = Annotated[str, typer.Argument(help="The generation, as `fettle env list` names it.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]

@@ -14,7 +14,7 @@ from app.operations import Operations
 from app.outside import untouched
 from app.paths import open_home
 from app.terminal import say_json, size
-from env_manager import removal
+from env_manager.keeping import removal
 
 cli = typer.Typer(help="The folder that holds environments, cache and runs.", invoke_without_command=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]

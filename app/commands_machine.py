@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from app.terminal import say_json, size
-from env_manager.catalog_file import load_catalog
 from env_manager.generations import Store
 from env_manager.hardware import Hardware, detect
-from env_manager.interpreter import Candidate, candidates
-from env_manager.torch_index import Asked, TorchChoice, choose_torch
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.planning.interpreter import Candidate, candidates
+from env_manager.planning.torch_index import Asked, TorchChoice, choose_torch
 from env_manager.uv import Uv
 
 

@@ -13,11 +13,11 @@ from app.operations import Operations
 from app.paths import open_home
 from app.terminal import say_json
 from app.updating import start_update
-from env_manager.catalog_file import load_catalog
-from env_manager.cross_lock import cross_lock
 from env_manager.errors import from_os
 from env_manager.hardware import detect
-from env_manager.update import Update, preview_update, require_change
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.sharing.cross_lock import cross_lock
+from env_manager.sharing.update import Update, preview_update, require_change
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 

@@ -7,8 +7,8 @@ import shutil
 from app.api.schema_generations import DiskPart, DiskView
 from app.home import parts
 from app.operations import Operations
-from env_manager import removal
-from env_manager.disk_use import freed, inodes
+from env_manager.keeping import removal
+from env_manager.keeping.disk_use import freed, inodes
 
 _HOW = {
     "python": "Environments were built on them.",

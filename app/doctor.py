@@ -16,9 +16,9 @@ from app.errors import AppError
 from app.operations import Operations
 from app.redaction import Redaction
 from app.terminal import say_json, size
-from env_manager.diagnosis import Finding, diagnose, diagnose_install
+from env_manager.diagnosing.diagnosis import Finding, diagnose, diagnose_install
 from env_manager.errors import EnvError
-from env_manager.preflight import check
+from env_manager.proving.preflight import check
 
 # The end of a log says how it ended; a whole one may be a gigabyte.
 _MOST_LOG_BYTES = 1_000_000

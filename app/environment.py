@@ -13,14 +13,14 @@ from app.api.schema_generations import CheckView, FailedStep, GenerationView, Hi
 from app.errors import problem_of
 from app.operations import Operations
 from app.paths import default_root
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import load_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
 from env_manager.hardware import Hardware, detect
-from env_manager.plan import Plan, make_plan
-from env_manager.removal import keep_policy
-from env_manager.torch_index import Asked, choose_torch
+from env_manager.keeping.removal import keep_policy
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.planning.plan import Plan, make_plan
+from env_manager.planning.torch_index import Asked, choose_torch
 
 NEWEST_EVENTS = 100
 

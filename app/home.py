@@ -17,9 +17,9 @@ from app.operations import Operations
 from app.outside import made_by_installers
 from app.paths import LOCK, Home, location_file, note_location
 from env_manager import durable
-from env_manager.disk_use import inodes, total
 from env_manager.errors import from_os
-from env_manager.relocate import relocate
+from env_manager.keeping.disk_use import inodes, total
+from env_manager.keeping.relocate import relocate
 
 # Everything that Fettle makes in its folder; an uninstall touches nothing else that may lie there.
 PARTS = {

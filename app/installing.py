@@ -11,13 +11,13 @@ from typing import Any
 from app.operations import Operations
 from app.paths import open_home
 from env_manager.errors import EnvError, InstallStopped
-from env_manager.exchange import read_recipe
 from env_manager.generations import Generation, Store
 from env_manager.install import install
+from env_manager.keeping.removal import keep_policy, prune
+from env_manager.planning.torch_index import Asked
 from env_manager.progress import StepProgress
-from env_manager.removal import keep_policy, prune
 from env_manager.repair import repair
-from env_manager.torch_index import Asked
+from env_manager.sharing.exchange import read_recipe
 from trainer.operation import LOG, Operation, read_record
 
 SECONDS_BETWEEN = 0.2  # a step tells its bytes no more often than this

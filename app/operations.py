@@ -20,9 +20,9 @@ from app.paths import Home
 from app.processes import managed_environment, snapshot_trainer, spawn_detached, trainer_argv
 from app.run_data import data_record
 from app.views import Followed
-from env_manager.before_run import proved_for_run
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
+from env_manager.proving.before_run import proved_for_run
 from trainer.models.folder import check_folder, model_type
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, not_resumed, resume, state
 from trainer.spec import RunSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.errors import AppError
 from env_manager import durable
-from env_manager.relocate import relocate
+from env_manager.keeping.relocate import relocate
 
 LOCK = "app.lock"  # held by the window or server that has the folder open
 

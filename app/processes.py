@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trainer
 from env_manager.generations import Generation
-from env_manager.torch_index import visible_devices
+from env_manager.planning.torch_index import visible_devices
 from trainer.operation import LOG
 
 # What would let the app's own environment, or the user's, into the managed one.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from app.api.schema_generations import CapView, UpdateView
 from app.operations import Operations
 from app.views import Followed
-from env_manager.catalog_file import load_catalog
 from env_manager.hardware import detect
-from env_manager.update import Update, preview_update
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.sharing.update import Update, preview_update
 
 
 def update_view(operations: Operations, *, cancelled: Callable[[], bool] = lambda: False) -> UpdateView:

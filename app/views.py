@@ -16,7 +16,7 @@ from app.api.schema import (
     TrainView,
 )
 from app.errors import problem
-from env_manager.diagnosis import Finding, diagnose_install
+from env_manager.diagnosing.diagnosis import Finding, diagnose_install
 from trainer import checkpoints
 from trainer.operation import FINAL, Event, Tail, being_resumed, read_record, state
 from trainer.spec import RunSpec

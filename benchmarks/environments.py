@@ -30,17 +30,17 @@ from large_index import LargeIndex, sha256  # noqa: E402 - the index of the test
 from pip_in_order import pip_in_order  # noqa: E402 - beside this file
 from small_index import build_wheel  # noqa: E402
 
-from env_manager import verify  # noqa: E402
-from env_manager.disk_use import inodes, total  # noqa: E402
-from env_manager.download import Transfers, WheelFile  # noqa: E402
 from env_manager.errors import InstallStopped  # noqa: E402
-from env_manager.file_record import against_own_hashes  # noqa: E402
+from env_manager.fetching.download import Transfers, WheelFile  # noqa: E402
+from env_manager.fetching.web import Access  # noqa: E402
+from env_manager.fetching.wheelstore import WheelStore  # noqa: E402
 from env_manager.generations import Generation, Store  # noqa: E402
 from env_manager.install import install  # noqa: E402
+from env_manager.keeping.disk_use import inodes, total  # noqa: E402
 from env_manager.progress import StepProgress  # noqa: E402
+from env_manager.proving import verify  # noqa: E402
+from env_manager.proving.file_record import against_own_hashes  # noqa: E402
 from env_manager.uv import Uv, find_uv  # noqa: E402
-from env_manager.web import Access  # noqa: E402
-from env_manager.wheelstore import WheelStore  # noqa: E402
 
 SECOND_OVER_UV = 1.0  # seconds of a second identical generation over uv's own
 SECOND_SHARE = 0.015  # of the stack's bytes, bytecode counted

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from env_manager.before_run import remember
 from env_manager.build import Build, proving
 from env_manager.build_steps import StepRunner
+from env_manager.fetching.large import LargeWheels
+from env_manager.fetching.wheels import WheelSize
 from env_manager.generations import Generation
-from env_manager.interpreter import Interpreter
-from env_manager.large import LargeWheels
-from env_manager.plan import Plan
-from env_manager.proof import NO_PROOF, Proof
-from env_manager.resolve import Lock, index_arguments, split_by_step
-from env_manager.wheels import WheelSize
+from env_manager.planning.interpreter import Interpreter
+from env_manager.planning.plan import Plan
+from env_manager.planning.resolve import Lock, index_arguments, split_by_step
+from env_manager.proving.before_run import remember
+from env_manager.proving.proof import NO_PROOF, Proof
 
 
 def assemble(

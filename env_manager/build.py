@@ -11,21 +11,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from env_manager import durable, verify
-from env_manager.bytecode import SharedBytecode
-from env_manager.disk import bytes_needed
+from env_manager import durable
 from env_manager.errors import EnvError, InstallStopped, UvFailed, from_os
-from env_manager.file_record import RECORD_NAME, altered_since, take_record
+from env_manager.fetching.wheels import WheelSize
 from env_manager.generations import BUILD_PREFIX, MANIFEST, Generation, Store
-from env_manager.interpreter import Interpreter, choose_interpreter, still_best
-from env_manager.labels import Label, checked, write_label
-from env_manager.plan import Plan
-from env_manager.preflight import Check, check_files, probe, probes_for
+from env_manager.keeping.bytecode import SharedBytecode
+from env_manager.keeping.disk import bytes_needed
+from env_manager.keeping.labels import Label, checked, write_label
+from env_manager.planning.interpreter import Interpreter, choose_interpreter, still_best
+from env_manager.planning.plan import Plan
+from env_manager.planning.resolve import Lock, is_unreachable
 from env_manager.progress import Reporter
-from env_manager.resolve import Lock, is_unreachable
-from env_manager.startup import startup_check
+from env_manager.proving import verify
+from env_manager.proving.file_record import RECORD_NAME, altered_since, take_record
+from env_manager.proving.preflight import Check, check_files, probe, probes_for
+from env_manager.proving.startup import startup_check
 from env_manager.uv import Uv
-from env_manager.wheels import WheelSize
 
 T = TypeVar("T")
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from env_manager import verify
 from env_manager.errors import EnvError, InstallStopped, UvFailed
-from env_manager.large import LargeWheels
-from env_manager.preflight import Check, probe, probes_for
+from env_manager.fetching.large import LargeWheels
+from env_manager.fetching.watch import StepWatch
+from env_manager.fetching.wheels import WheelSize
+from env_manager.planning.resolve import Locked, StepInstall, is_impossible
 from env_manager.progress import Reporter, StepProgress
-from env_manager.resolve import Locked, StepInstall, is_impossible
-from env_manager.startup import startup_code
+from env_manager.proving import verify
+from env_manager.proving.preflight import Check, probe, probes_for
+from env_manager.proving.startup import startup_code
 from env_manager.uv import Uv
-from env_manager.watch import StepWatch
-from env_manager.wheels import WheelSize
 
 
 @dataclass

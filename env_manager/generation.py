@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from env_manager import durable
-from env_manager.damage import read_damage
 from env_manager.errors import EnvError
-from env_manager.labels import read_label
+from env_manager.keeping.labels import read_label
+from env_manager.proving.damage import read_damage
 from env_manager.shape import RECORD, fits
 
 FORMAT = 1

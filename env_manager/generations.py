@@ -14,14 +14,15 @@ from typing import Any
 
 import filelock
 
-from env_manager import durable, leftovers
-from env_manager.damage import note_damage
+from env_manager import durable
 from env_manager.errors import EnvError, from_os
 from env_manager.generation import BUILD_PREFIX, MANIFEST, Generation
-from env_manager.labels import Label, checked, read_label, write_label
-from env_manager.preflight import check_files
-from env_manager.store_format import bring_up_to_date, is_older, require_known
-from env_manager.way_back import earlier
+from env_manager.keeping import leftovers
+from env_manager.keeping.labels import Label, checked, read_label, write_label
+from env_manager.keeping.store_format import bring_up_to_date, is_older, require_known
+from env_manager.keeping.way_back import earlier
+from env_manager.proving.damage import note_damage
+from env_manager.proving.preflight import check_files
 
 __all__ = ["BUILD_PREFIX", "MANIFEST", "Generation", "Status", "Store"]
 

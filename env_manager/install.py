@@ -11,19 +11,19 @@ from dataclasses import replace
 
 from env_manager.assemble import assemble
 from env_manager.build import Build, building, proving
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import load_catalog
-from env_manager.disk import require_space
 from env_manager.errors import EnvError, UvFailed
-from env_manager.exchange import Recipe
+from env_manager.fetching.large import WHEELS, collect_wheels
 from env_manager.generations import Generation, Store
 from env_manager.hardware import Hardware, detect
-from env_manager.large import WHEELS, collect_wheels
-from env_manager.locking import Request, lock_for, measure
+from env_manager.keeping.disk import require_space
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.planning.locking import Request, lock_for, measure
+from env_manager.planning.resolve import is_impossible
+from env_manager.planning.torch_index import Asked
 from env_manager.progress import Reporter
-from env_manager.proof import find_proof
-from env_manager.resolve import is_impossible
-from env_manager.torch_index import Asked
+from env_manager.proving.proof import find_proof
+from env_manager.sharing.exchange import Recipe
 
 
 def install(

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from env_manager.assemble import assemble
 from env_manager.build import Build, building
-from env_manager.damage import note_damage
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.fetching.large import WHEELS, LargeWheels
 from env_manager.generations import Generation, Store
-from env_manager.integrity import Integrity, examine, remember_damage
-from env_manager.labels import MOST_NAME
-from env_manager.large import WHEELS, LargeWheels
-from env_manager.plan import Plan
+from env_manager.keeping.labels import MOST_NAME
+from env_manager.planning.plan import Plan
+from env_manager.planning.recorded import recorded_lock, recorded_plan
+from env_manager.planning.resolve import LOCK_NAME, PYLOCK_NAME, Lock
 from env_manager.progress import Reporter
-from env_manager.recorded import recorded_lock, recorded_plan
-from env_manager.resolve import LOCK_NAME, PYLOCK_NAME, Lock
+from env_manager.proving.damage import note_damage
+from env_manager.proving.integrity import Integrity, examine, remember_damage
 
 
 @dataclass(frozen=True)

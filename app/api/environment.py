@@ -19,8 +19,8 @@ from app.checking import check_environment
 from app.disk import disk_view
 from app.environment import plan_as_asked
 from app.updating import start_update, update_view
-from env_manager import removal
-from env_manager.torch_index import Asked
+from env_manager.keeping import removal
+from env_manager.planning.torch_index import Asked
 
 router = APIRouter(prefix="/environment")
 

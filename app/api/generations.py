@@ -13,8 +13,9 @@ from app.api.schema_generations import (
     RemovalRequest,
     RemovalView,
 )
-from env_manager import exchange, removal
-from env_manager.diff import diff
+from env_manager.keeping import removal
+from env_manager.keeping.diff import diff
+from env_manager.sharing import exchange
 
 router = APIRouter(prefix="/environment")
 

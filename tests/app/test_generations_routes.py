@@ -19,10 +19,10 @@ from app.environment import environment_view
 from app.operations import Operations
 from app.paths import open_home
 from app.server import TOKEN_HEADER, bind, server_for
-from env_manager.damage import note_damage
 from env_manager.generations import MANIFEST, Generation, Store
-from env_manager.removal import keep_policy
-from env_manager.verify import RECORD_NAME, take_record
+from env_manager.keeping.removal import keep_policy
+from env_manager.proving.damage import note_damage
+from env_manager.proving.verify import RECORD_NAME, take_record
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from app.operations import Operations
 from app.paths import LOCK, default_root, location_file, note_location, open_home
 from env_manager.errors import EnvError
 from env_manager.generations import MANIFEST, Generation, Store
-from env_manager.preflight import check_files
-from env_manager.verify import RECORD_NAME, take_record
+from env_manager.proving.preflight import check_files
+from env_manager.proving.verify import RECORD_NAME, take_record
 from trainer.operation import create
 
 PAYLOAD = 200_000

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [*(ROOT / "env_manager").glob("*signatures*.py"), *(ROOT / "env_manager").glob("*symptoms.py")]
-SOURCES.append(ROOT / "env_manager/diagnosis.py")
+SOURCES = [
+    *(ROOT / "env_manager/diagnosing").glob("*signatures*.py"),
+    *(ROOT / "env_manager/diagnosing").glob("*symptoms.py"),
+]
+SOURCES.append(ROOT / "env_manager/diagnosing/diagnosis.py")
 
 
 def documented() -> set[str]:

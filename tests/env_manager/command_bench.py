@@ -67,12 +67,12 @@ class Checkout:
         for name in ("app", "env_manager", "trainer"):
             unwanted = shutil.ignore_patterns("__pycache__", "starter", "*.png", "static", "web")
             shutil.copytree(ROOT / name, folder / name, ignore=unwanted)
-        (folder / "env_manager" / "catalog.toml").write_text(CATALOG, encoding="utf-8")
+        (folder / "env_manager" / "planning" / "catalog.toml").write_text(CATALOG, encoding="utf-8")
         return cls(folder, home, index)
 
     @property
     def catalog(self) -> Path:
-        return self.folder / "env_manager" / "catalog.toml"
+        return self.folder / "env_manager" / "planning" / "catalog.toml"
 
     def environ(self, changes: Mapping[str, str | None]) -> dict[str, str]:
         """The variables of a command; one that is changed to None is not set."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from env_manager import verify
 from env_manager.errors import EnvError
 from env_manager.generations import MANIFEST, Generation, Store
+from env_manager.proving import verify
 
 
 def make(

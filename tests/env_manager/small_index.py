@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import parse_catalog
 from env_manager.hardware import Hardware
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import parse_catalog
 
 # The interpreter that runs the tests is certainly on this machine.
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from small_index import CPU_MACHINE, catalog_data
 
-from env_manager.catalog import numbers
-from env_manager.catalog_file import load_catalog, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.hardware import Gpu
-from env_manager.plan import TorchSource, make_plan
-from env_manager.probe import CHECKS
-from env_manager.torch_index import Asked, choose_torch
+from env_manager.planning.catalog import numbers
+from env_manager.planning.catalog_file import load_catalog, parse_catalog
+from env_manager.planning.plan import TorchSource, make_plan
+from env_manager.planning.torch_index import Asked, choose_torch
+from env_manager.proving.probe import CHECKS
 
 SHIPPED = load_catalog()
 

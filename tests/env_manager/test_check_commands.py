@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from install_bench import Bench
 
-from env_manager.verify import site_packages
+from env_manager.proving.verify import site_packages
 
 pytestmark = pytest.mark.env
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from install_bench import Bench
 from served import Served, serving
 
 from app.paths import open_home
-from env_manager.verify import site_packages
+from env_manager.proving.verify import site_packages
 from trainer.operation import Operation, create
 
 pytestmark = pytest.mark.env

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from small_index import build_wheel
 
-from env_manager import child, verify
+from env_manager import child
 from env_manager.errors import EnvError, InstallStopped, from_os, from_uv
-from env_manager.preflight import probe, probes_for
-from env_manager.resolve import parse_lock
+from env_manager.fetching.wheels import measure
+from env_manager.planning.resolve import parse_lock
+from env_manager.proving import verify
+from env_manager.proving.preflight import probe, probes_for
 from env_manager.uv import clean_environment
-from env_manager.wheels import measure
 
 HERE = Path(sys.executable)
 

@@ -15,16 +15,16 @@ import pytest
 from install_bench import Bench, Recorder
 from small_index import build_wheel
 
-from env_manager import diagnosis, signatures, signatures_install
-from env_manager.before_run import PROOF_NAME, check_before_run
-from env_manager.diagnosis import diagnose, diagnose_install
+from env_manager.diagnosing import diagnosis, signatures, signatures_install
+from env_manager.diagnosing.diagnosis import diagnose, diagnose_install
+from env_manager.diagnosing.inventory import fits
 from env_manager.errors import EnvError
-from env_manager.file_record import RECORD_NAME, take_record
-from env_manager.finding import Check
 from env_manager.generations import Generation, Store
-from env_manager.inventory import fits
+from env_manager.proving.before_run import PROOF_NAME, check_before_run
+from env_manager.proving.file_record import RECORD_NAME, take_record
+from env_manager.proving.finding import Check
+from env_manager.proving.verify import site_packages
 from env_manager.repair import repair
-from env_manager.verify import site_packages
 
 
 def install_fails(bench: Bench, **options: object) -> str:

@@ -16,14 +16,14 @@ import pytest
 from large_index import LargeIndex, sha256
 from small_index import build_wheel
 
-from env_manager.disk import CachedWheel
-from env_manager.download import Transfers, WheelFile
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.fetching.download import Transfers, WheelFile
+from env_manager.fetching.watch import StepWatch
+from env_manager.fetching.web import Access, shown
+from env_manager.fetching.wheels import WheelSize
+from env_manager.fetching.wheelstore import WheelStore, plain_name
+from env_manager.keeping.disk import CachedWheel
 from env_manager.progress import StepProgress
-from env_manager.watch import StepWatch
-from env_manager.web import Access, shown
-from env_manager.wheels import WheelSize
-from env_manager.wheelstore import WheelStore, plain_name
 
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
 MEGABYTE = 1_000_000

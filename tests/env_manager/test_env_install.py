@@ -14,13 +14,13 @@ import pytest
 from install_bench import Recorder
 from small_index import build_wheel, catalog_data, small_catalog
 
-from env_manager.catalog_file import parse_catalog
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.fetching.wheels import WheelSize
 from env_manager.generations import Generation, Store
-from env_manager.preflight import check
+from env_manager.planning.catalog_file import parse_catalog
+from env_manager.planning.resolve import parse_lock
 from env_manager.progress import StepProgress
-from env_manager.resolve import parse_lock
-from env_manager.wheels import WheelSize
+from env_manager.proving.preflight import check
 
 pytestmark = pytest.mark.env
 

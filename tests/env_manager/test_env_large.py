@@ -19,12 +19,12 @@ from install_bench import Bench, Recorder
 from large_index import LargeIndex
 from small_index import CPU_MACHINE, build_wheel, fill, small_catalog
 
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import load_catalog
 from env_manager.errors import EnvError, InstallStopped
+from env_manager.fetching.wheelstore import WheelStore
 from env_manager.generations import Generation, Store
-from env_manager.preflight import check
-from env_manager.wheelstore import WheelStore
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import load_catalog
+from env_manager.proving.preflight import check
 
 pytestmark = pytest.mark.env
 

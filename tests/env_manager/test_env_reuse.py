@@ -12,7 +12,7 @@ from install_bench import Bench, Recorder
 from small_index import CPU_MACHINE, build_wheel, small_catalog
 
 from env_manager.generations import MANIFEST, Generation
-from env_manager.interpreter import identity_of, still_best
+from env_manager.planning.interpreter import identity_of, still_best
 
 pytestmark = pytest.mark.env
 

@@ -14,10 +14,10 @@ import pytest
 from install_bench import Bench, Recorder
 from small_index import CPU_MACHINE, build_wheel
 
-from env_manager import proof
-from env_manager.disk_use import inodes, total
 from env_manager.generations import MANIFEST, Generation
 from env_manager.hardware import Gpu
+from env_manager.keeping.disk_use import inodes, total
+from env_manager.proving import proof
 
 pytestmark = pytest.mark.env
 
@@ -50,7 +50,7 @@ def test_a_proof_outlives_the_generation_that_it_was_found_in(bench):
     """The findings are copied, not looked up."""
     first, _ = probed(bench)
     second, _ = probed(bench)
-    from env_manager.removal import remove
+    from env_manager.keeping.removal import remove
 
     remove(bench.store, [first.id])
     third, ran = probed(bench)

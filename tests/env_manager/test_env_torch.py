@@ -8,13 +8,13 @@ import pytest
 from install_bench import Bench
 from small_index import CPU_MACHINE, SmallIndex, build_wheel, catalog_data
 
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import load_catalog, parse_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation
 from env_manager.hardware import Gpu
-from env_manager.preflight import check
-from env_manager.torch_index import Asked
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import load_catalog, parse_catalog
+from env_manager.planning.torch_index import Asked
+from env_manager.proving.preflight import check
 
 pytestmark = pytest.mark.env
 

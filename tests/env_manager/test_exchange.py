@@ -13,15 +13,15 @@ from generation_bench import code
 from install_bench import Bench, Recorder
 from small_index import CPU_MACHINE, PYTHON_VERSION, build_wheel, small_catalog
 
-from env_manager import exchange, wheelhouse
-from env_manager.adopt import adoption, look
 from env_manager.errors import EnvError
-from env_manager.exchange import FORMATS, export, read_recipe
 from env_manager.generations import Generation, Store
 from env_manager.hardware import Gpu
-from env_manager.imported import plan_for
-from env_manager.torch_index import Asked
-from env_manager.verify import RECORD_NAME
+from env_manager.planning.torch_index import Asked
+from env_manager.proving.verify import RECORD_NAME
+from env_manager.sharing import exchange, wheelhouse
+from env_manager.sharing.adopt import adoption, look
+from env_manager.sharing.exchange import FORMATS, export, read_recipe
+from env_manager.sharing.imported import plan_for
 
 pytestmark = pytest.mark.env
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from generation_bench import code, make
 
-from env_manager import verify
 from env_manager.errors import EnvError
 from env_manager.generations import MANIFEST, Store
+from env_manager.proving import verify
 
 
 @pytest.fixture

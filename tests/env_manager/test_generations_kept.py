@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from generation_bench import code, make
 
-from env_manager import removal
-from env_manager.diff import diff
 from env_manager.generations import MANIFEST, Generation, Store
-from env_manager.labels import FILE as LABEL
-from env_manager.store_format import FILE as FORMAT_FILE
-from env_manager.store_format import FORMAT
+from env_manager.keeping import removal
+from env_manager.keeping.diff import diff
+from env_manager.keeping.labels import FILE as LABEL
+from env_manager.keeping.store_format import FILE as FORMAT_FILE
+from env_manager.keeping.store_format import FORMAT
 
 PAYLOAD = 300_000
 

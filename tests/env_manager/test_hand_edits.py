@@ -18,15 +18,15 @@ from install_bench import Bench
 from app.cli import main
 from app.operations import Operations
 from app.paths import open_home
-from env_manager.catalog_file import BUNDLED, load_catalog
 from env_manager.errors import EnvError
-from env_manager.exchange import read_recipe
+from env_manager.fetching.large import WHEELS
+from env_manager.fetching.wheel_sizes import WheelSizes
+from env_manager.fetching.wheels import WheelSize
+from env_manager.fetching.wheelstore import WheelStore
 from env_manager.generations import Store
-from env_manager.large import WHEELS
 from env_manager.pip_config import broken_pip_file, pip_options
-from env_manager.wheel_sizes import WheelSizes
-from env_manager.wheels import WheelSize
-from env_manager.wheelstore import WheelStore
+from env_manager.planning.catalog_file import BUNDLED, load_catalog
+from env_manager.sharing.exchange import read_recipe
 from trainer.operation import create
 
 pytestmark = pytest.mark.env

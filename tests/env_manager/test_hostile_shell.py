@@ -16,7 +16,7 @@ from install_bench import Bench
 from small_index import SmallIndex, fill
 
 from env_manager.errors import EnvError, from_uv
-from env_manager.interpreter import choose_interpreter
+from env_manager.planning.interpreter import choose_interpreter
 from env_manager.uv import Uv
 
 pytestmark = pytest.mark.env

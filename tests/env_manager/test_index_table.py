@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from small_index import CPU_MACHINE
 
-from env_manager.catalog import Catalog, TorchIndex, Wheels, numbers
-from env_manager.catalog_file import load_catalog, shared_release
 from env_manager.errors import EnvError
 from env_manager.hardware import Gpu, Hardware
-from env_manager.torch_index import Asked, choose_torch
+from env_manager.planning.catalog import Catalog, TorchIndex, Wheels, numbers
+from env_manager.planning.catalog_file import load_catalog, shared_release
+from env_manager.planning.torch_index import Asked, choose_torch
 
 TABLE = Path(__file__).with_name("index_cases.tsv")
 SHIPPED = load_catalog()

@@ -8,7 +8,7 @@ import pytest
 from other_machine import captured
 
 from env_manager.errors import EnvError, from_uv
-from env_manager.interpreter import candidates, choose_interpreter, parse_python_list
+from env_manager.planning.interpreter import candidates, choose_interpreter, parse_python_list
 from env_manager.uv import Uv
 
 WANTED = ("3.11", "3.12", "3.10")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from env_manager import diagnosis
-from env_manager.finding import Check
-from env_manager.preflight import probe
+from env_manager.diagnosing import diagnosis
+from env_manager.proving.finding import Check
+from env_manager.proving.preflight import probe
 
 
 @pytest.fixture

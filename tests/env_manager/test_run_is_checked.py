@@ -18,10 +18,10 @@ from app.operations import Operations, follow_events
 from app.paths import open_home
 from app.views import Followed
 from app.worker import Worker
-from env_manager.before_run import PROOF_NAME
-from env_manager.file_record import RECORD_NAME, take_record
 from env_manager.generations import MANIFEST, Generation
-from env_manager.verify import site_packages
+from env_manager.proving.before_run import PROOF_NAME
+from env_manager.proving.file_record import RECORD_NAME, take_record
+from env_manager.proving.verify import site_packages
 from trainer.operation import HANDOVER
 from trainer.spec import RunSpec
 

@@ -6,13 +6,13 @@ import pytest
 from generation_bench import code
 from small_index import CPU_MACHINE, PYTHON_VERSION, build_wheel, catalog_data, small_catalog
 
-from env_manager.age import Cap, capping, far_behind, is_far, refuse_below_floors
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import BUNDLED, load_catalog, parse_catalog
-from env_manager.cross_lock import cross_lock, target_hardware
 from env_manager.errors import EnvError
-from env_manager.exchange import read_recipe
-from env_manager.update import preview_update, require_change
+from env_manager.planning.age import Cap, capping, far_behind, is_far, refuse_below_floors
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import BUNDLED, load_catalog, parse_catalog
+from env_manager.sharing.cross_lock import cross_lock, target_hardware
+from env_manager.sharing.exchange import read_recipe
+from env_manager.sharing.update import preview_update, require_change
 
 SHIPPED = load_catalog()
 OTHER_PYTHON = "3.12" if PYTHON_VERSION != "3.12" else "3.11"

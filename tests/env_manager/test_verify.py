@@ -10,15 +10,15 @@ import pytest
 from install_bench import Bench, Recorder
 from small_index import build_wheel
 
-from env_manager import file_record
 from env_manager.errors import EnvError
-from env_manager.file_record import RECORD_NAME, Damage, against_own_hashes, against_own_record, read_record
 from env_manager.generations import Generation
-from env_manager.integrity import examine
-from env_manager.preflight import check
 from env_manager.progress import StepProgress
+from env_manager.proving import file_record
+from env_manager.proving.file_record import RECORD_NAME, Damage, against_own_hashes, against_own_record, read_record
+from env_manager.proving.integrity import examine
+from env_manager.proving.preflight import check
+from env_manager.proving.verify import owners, site_packages
 from env_manager.repair import Repaired, repair
-from env_manager.verify import owners, site_packages
 
 
 def tree(folder: Path) -> Path:

@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from small_index import CPU_MACHINE, small_catalog
 
-from env_manager import removal, uv
+from env_manager import uv
 from env_manager.errors import EnvError
 from env_manager.generations import Store
 from env_manager.install import install
+from env_manager.keeping import removal
 from env_manager.progress import StepProgress
 from env_manager.repair import repair
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from env_manager.diagnosis import Finding, diagnose
-from env_manager.file_record import RECORD_NAME, take_record
+from env_manager.diagnosing.diagnosis import Finding, diagnose
 from env_manager.generations import MANIFEST, Generation
+from env_manager.proving.file_record import RECORD_NAME, take_record
+from env_manager.proving.verify import site_packages
 from env_manager.uv import clean_environment, find_uv
-from env_manager.verify import site_packages
 
 # Answers whichever fields it is asked for, as the real one does.
 SMI = """#!/bin/sh

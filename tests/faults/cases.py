@@ -12,8 +12,8 @@ from pathlib import Path
 
 from broken import Broken
 
+from env_manager.proving.verify import site_packages
 from env_manager.uv import find_uv
-from env_manager.verify import site_packages
 
 
 @dataclass(frozen=True)

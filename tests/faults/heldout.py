@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from broken import Broken
 from cases import Case
 
-from env_manager.verify import site_packages
+from env_manager.proving.verify import site_packages
 
 Harm = Callable[[Broken], object]
 

@@ -20,10 +20,10 @@ from broken import Broken, Quiet
 from cases import Case
 from heldout import ANSWERS, Answer
 
-from env_manager.diagnosis import Finding, diagnose, diagnose_install
+from env_manager.diagnosing.diagnosis import Finding, diagnose, diagnose_install
 from env_manager.generations import Generation, Store
 from env_manager.install import install
-from env_manager.integrity import examine
+from env_manager.proving.integrity import examine
 
 pytestmark = pytest.mark.real
 

@@ -18,11 +18,11 @@ from hostile_wheels import AT_START, CANARY, FILE_NAME, REFUSED, TAMED
 from install_bench import Bench, Recorder
 from small_index import SmallIndex, build_wheel, catalog_data
 
-from env_manager.catalog import Catalog
-from env_manager.catalog_file import parse_catalog
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
-from env_manager.startup import startup_code
+from env_manager.planning.catalog import Catalog
+from env_manager.planning.catalog_file import parse_catalog
+from env_manager.proving.startup import startup_code
 
 pytestmark = pytest.mark.env
 

@@ -16,8 +16,8 @@ from small_index import SmallIndex
 from system_calls import Injection, Point, calls_of
 
 from env_manager.generations import Generation, Store
-from env_manager.preflight import check, check_files
-from env_manager.way_back import earlier
+from env_manager.keeping.way_back import earlier
+from env_manager.proving.preflight import check, check_files
 
 ACT = Path(__file__).with_name("act.py")
 HANG_SECONDS = 300

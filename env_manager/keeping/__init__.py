@@ -1,0 +1,1 @@
+"""Looks after generations and the room they take."""

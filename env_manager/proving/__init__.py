@@ -1,0 +1,1 @@
+"""Shows that an environment is whole and works: files, probes, recorded proofs."""

@@ -1,0 +1,1 @@
+"""Carries versions from one environment or machine to another."""
