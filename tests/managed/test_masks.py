@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from trainer.data.masks import IGNORED, Encoded, Example, encode_all
@@ -283,6 +283,7 @@ def test_cuts_are_counted_with_the_answers_that_they_take(tmp_path: Path) -> Non
     assert (len(cut.ids), cut.dropped_turns) == (60, 2) and cut.cut > 50
     (late,) = encoded(tokenizer, long, max_length=60, truncation="start").examples
     assert learned(tokenizer, late).endswith("w<|end|>") and late.labels[0] == IGNORED
+    assert late.dropped_turns == 1
     result = encoded(tokenizer, long, talk(*TALK), max_length=80, truncation="drop")
     assert len(result.examples) == 1 and result.findings.counts == {"row-too-long": 1}
     assert set(encoded(tokenizer, long, max_length=60).findings.counts) == {"row-cut", "answers-lost"}
@@ -292,3 +293,30 @@ def test_a_set_of_which_nothing_would_be_learned_is_refused_with_the_reason(tmp_
     with pytest.raises(TrainError) as caught:
         encoded(make_tokenizer(tmp_path, LLAMA3), talk(("user", "x" * 90), ("assistant", "y")), max_length=50)
     assert caught.value.code == "nothing-scored" and "longer than `data.max_length`" in caught.value.message
+
+
+def test_after_a_tool_call_learning_ends_at_the_end_token_and_not_at_an_earlier_special_one(tmp_path: Path) -> None:
+    template = TURN.replace(
+        "'<|end|>'", "('<|message|>' if m['role'] == 'assistant' else '') + '<|end|>' + '<|channel|>'"
+    )
+    tokenizer = make_tokenizer(tmp_path, template + ASK, ("<|end|>",))
+    assert pieces(tokenizer, talk(*TALK[:2])) == ["Hello.<|message|><|end|>"]
+
+
+def test_a_token_across_the_end_of_the_answer_is_learned(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{{ m['role'] + ':' }}{% if m['role'] == 'assistant' %}"
+        "{% generation %}{{ m['content'] }}{% endgeneration %}{{ '! ' }}{% else %}{{ m['content'] + ' ' }}{% endif %}{% endfor %}"
+    )
+    tokenizer = make_tokenizer(tmp_path, template, merges=((".", "!"),))
+    assert pieces(tokenizer, talk(*TALK[:2])) == ["Hello.!"]
+
+
+def test_start_and_end_tokens_that_a_text_already_has_are_not_doubled(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path, None)
+    begun = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)])
+    tokenizer.backend_tokenizer.post_processor = begun
+    texts = [Sample("text", Place("a.txt", n), text=text) for n, text in enumerate(("Once.", "<s>Once.</s>"))]
+    result = encoded(tokenizer, *texts)
+    assert [tokenizer.decode(example.ids) for example in result.examples] == ["<s>Once.</s>"] * 2
+    assert [learned(tokenizer, example) for example in result.examples] == ["Once.</s>"] * 2
