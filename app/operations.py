@@ -107,6 +107,7 @@ class Operations:
                 "generation": generation.id,
                 "lock_sha256": generation.lock_sha256,
                 "trainer": snapshot.name,
+                "token_cache": str(self.home.token_cache),
             },
         )
         self._spawn_run(folder, spec, generation, snapshot)

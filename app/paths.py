@@ -32,6 +32,10 @@ class Home:
     def trainers(self) -> Path:
         return self.root / "trainers"
 
+    @property
+    def token_cache(self) -> Path:
+        return self.root / "cache" / "tokens"
+
 
 def default_root() -> Path:
     """`FETTLE_HOME`, else where the folder was moved to, else this system's place for an application's data."""
@@ -98,7 +102,7 @@ def open_home() -> Home:
     try:
         if len(noted) > 1:
             _finish_move(home.root, noted)
-        for folder in (home.root, home.runs, home.installs, home.trainers):
+        for folder in (home.root, home.runs, home.installs, home.trainers, home.token_cache):
             folder.mkdir(parents=True, exist_ok=True)
         probe = home.root / ".writable"
         probe.write_text("")

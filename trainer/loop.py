@@ -17,9 +17,10 @@ from trainer.acting import choose_gpu, prepare_device, prepare_model, refuse_idl
 from trainer.adapter import save_adapter
 from trainer.awake import kept_awake
 from trainer.data.batches import training_batches
-from trainer.data.masks import Example, encode, encode_all
+from trainer.data.masks import Example, encode
 from trainer.data.reading import read_samples
 from trainer.data.samples import Sample
+from trainer.data.token_cache import encode_cached, token_cache
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
 from trainer.errors import TrainError
 from trainer.evaluate import Score, judge
@@ -59,7 +60,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.warn(*samples.left_out())
     held_out = _answerable(samples.held_out, spec.evaluation.rows)
     tokenizer = load_tokenizer(Path(spec.model))
-    encoded = encode_all(tokenizer, samples.train, spec.data)
+    encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder))
     examples = encoded.examples
     held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     run.learns(encoded)

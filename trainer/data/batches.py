@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.data.masks import IGNORED, Example
+from trainer.data.token_cache import StoredExamples
 
 WINDOW = 8  # batches sorted by length together: little padding, still a random order
 
@@ -51,11 +52,16 @@ def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) 
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
+def row_lengths(examples: Sequence[Example]) -> Sequence[int]:
+    """Tokens of each row, without reading stored rows."""
+    return examples.row_lengths if isinstance(examples, StoredExamples) else [len(example.ids) for example in examples]
+
+
 def training_batches(
     examples: Sequence[Example], pad: int, batch_size: int, seed: int, taken: int = 0
 ) -> Iterator[Batch]:
     """Endless batches, epoch after epoch, the same for the same seed; the first `taken` of them are passed over."""
-    lengths = [len(example.ids) for example in examples]
+    lengths = row_lengths(examples)
     epoch, taken = divmod(taken, math.ceil(len(lengths) / batch_size))
     while True:
         for rows in epoch_order(lengths, batch_size, seed, epoch)[taken:]:

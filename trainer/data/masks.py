@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -69,7 +70,7 @@ class Encoded:
     examples: Sequence[Example]
     findings: Findings
     template: str
-    lengths: Sequence[int] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("i"))
     learned: int = 0
     tokens: int = 0
 
@@ -84,26 +85,28 @@ def encode(tokenizer: Any, samples: Sequence[Sample], data: Data) -> list[Exampl
 
 def encode_all(tokenizer: Any, samples: Sequence[Sample], data: Data) -> Encoded:
     """As `encode`, with what was found on the way."""
-    template = settle_template(tokenizer, samples, data.template)
     examples: list[Example] = []
-    encoded = Encoded(examples, Findings(rows=len(samples)), template, [])
-    lengths: list[int] = []
+    return encode_into(examples, tokenizer, samples, data, settle_template(tokenizer, samples, data.template))
+
+
+def encode_into(target: Any, tokenizer: Any, samples: Sequence[Sample], data: Data, template: str) -> Encoded:
+    """Append every example to `target`, a list or a file; the tokenizer has the template of the run already."""
+    encoded = Encoded(target, Findings(rows=len(samples)), template)
     for sample, wholes in by_row(tokenizer, samples, data):
         found: set[str] = set()
         for whole in wholes:
             example = whole.example()
-            lengths.append(whole.length)
+            encoded.lengths.append(whole.length)
             found |= whole.piece.found | _cut_findings(example, data)
             scored = example.scored
             if scored:
-                examples.append(example)
+                target.append(example)
                 encoded.learned += scored
                 encoded.tokens += len(example.ids)
             else:
                 found.add("row-too-long" if data.truncation == "drop" and example.cut else "row-unlearned")
         encoded.findings.add(found, sample.place)
-    encoded.lengths = lengths
-    if samples and not examples:
+    if samples and not encoded.learned:
         raise nothing_learned(encoded.findings)
     return encoded
 
