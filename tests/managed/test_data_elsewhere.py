@@ -70,7 +70,7 @@ def test_a_run_tells_which_rows_it_leaves_out(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join([*rows, "broken", "broken too", rows[0]]), encoding="utf-8")
     wanted = {"data.train": str(tmp_path / "rows.jsonl"), "data.bad_rows": "drop", "training.max_steps": 1}
     wanted |= {"model": str(Path(skills.__file__).parent / "model"), "training.threads": 1}
-    create(tmp_path / "run", {"id": "run", "kind": "train"})
+    create(tmp_path / "run", {"id": "run", "kind": "train", "title": "A run"})
     with Operation(tmp_path / "run") as operation:
         train(operation, RunSpec().with_changes(wanted))
     said = [event["message"] for event in read_events(tmp_path / "run") if event["type"] == "warning"]

@@ -71,7 +71,7 @@ def spec(folder: Path, **changes: Any) -> RunSpec:
 
 def run(folder: Path, wanted: RunSpec, asked: str | None = None) -> list[dict[str, Any]]:
     """One run in this process; all its events."""
-    create(folder, {"id": folder.name, "kind": "train"})
+    create(folder, {"id": folder.name, "kind": "train", "title": "A run"})
     if asked:
         (folder / "requests" / asked).touch()
     with Operation(folder) as operation:

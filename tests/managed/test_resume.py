@@ -75,7 +75,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
 def run(folder: Path, spec: RunSpec) -> Events:
     """Run, or go on, in this process."""
     if not folder.exists():
-        create(folder, {"id": folder.name, "kind": "train"})
+        create(folder, {"id": folder.name, "kind": "train", "title": "A run"})
     with Operation(folder) as operation:
         train(operation, spec)
     return read_events(folder)
@@ -338,7 +338,7 @@ def test_a_full_disk_at_the_last_checkpoint_does_not_cost_the_adapter_but_a_paus
         "done",
     ]
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
-    create(tmp_path / "paused", {"id": "paused", "kind": "train"})
+    create(tmp_path / "paused", {"id": "paused", "kind": "train", "title": "A run"})
     ask(tmp_path / "paused", "pause")
     with pytest.raises(TrainError, match="the disk is full"):
         run(tmp_path / "paused", few)

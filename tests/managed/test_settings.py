@@ -63,7 +63,7 @@ def spec(tmp_path: Path) -> RunSpec:
 
 def run(folder: Path, spec: RunSpec) -> list[dict[str, Any]]:
     if not folder.exists():
-        create(folder, {"id": folder.name, "kind": "train"})
+        create(folder, {"id": folder.name, "kind": "train", "title": "A run"})
     with Operation(folder) as operation:
         train(operation, spec)
     return read_events(folder)
