@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from app.api.schema_data import DataCheckRequest, DataLine, DataReport, FindingView
+from app.api.schema_data import DataCheckRequest, DataFinding, DataLine, DataReport
 from app.errors import problem_of
 from trainer.data.doctor.check import Listener, check, finding_json, first_page
 from trainer.data.problems import Finding
@@ -68,7 +68,7 @@ class _Check:
         self._say(DataLine(type="done", report=DataReport.model_validate(report.to_json())))
 
     def _found(self, finding: Finding) -> None:
-        self._say(DataLine(type="finding", finding=FindingView.model_validate(finding_json(finding))))
+        self._say(DataLine(type="finding", finding=DataFinding.model_validate(finding_json(finding))))
 
 
 def _brief(value: object, depth: int = 0) -> object:

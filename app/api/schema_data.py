@@ -19,7 +19,7 @@ class DataCheckRequest(BaseModel):
     columns: str = Field(default="", max_length=4000)
 
 
-class FindingView(BaseModel):
+class DataFinding(BaseModel):
     """One problem in its place; `meaning` and `fix` are those of its kind."""
 
     kind: str
@@ -47,7 +47,7 @@ class DataReport(BaseModel):
     formats: dict[str, int]
     dropped: dict[str, int]
     counts: dict[str, int]
-    findings: list[FindingView]
+    findings: list[DataFinding]
     partial: list[str]
 
 
@@ -58,6 +58,6 @@ class DataLine(BaseModel):
     rows: list[Any] = []
     phase: str = ""
     share: float | None = None
-    finding: FindingView | None = None
+    finding: DataFinding | None = None
     report: DataReport | None = None
     problem: Problem | None = None
