@@ -107,7 +107,16 @@ def main(seconds: float, seed: int) -> None:
                 raise
             path.unlink()
             files += 1
-    print(files, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(files, most_memory() // 1024)
+
+
+def most_memory() -> int:
+    """The most memory that this process held, in kilobytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux counts into ru_maxrss what the process that started this one held.
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":
