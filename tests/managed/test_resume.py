@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -103,8 +104,8 @@ def disturb_random_states() -> None:
     np.random.seed(99)
 
 
-def run_killed_after(folder: Path, spec: RunSpec, step: int) -> None:
-    """Train in a child that kills itself when it has reported this step."""
+def run_killed_after(folder: Path, spec: RunSpec, step: int, written: int | None = None) -> None:
+    """Train in a child that kills itself when it has reported this step, and has written that one's checkpoint."""
 
     def act() -> None:
         reported = Report.step
@@ -112,6 +113,9 @@ def run_killed_after(folder: Path, spec: RunSpec, step: int) -> None:
         def step_then_die(self: Report, progress: Any, **figures: Any) -> None:
             reported(self, progress, **figures)
             if progress.step == step:
+                there = folder / checkpoints.FOLDER / f"step-{written or 0:06}"
+                while written and not there.exists():  # it is written beside the steps
+                    time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
 
         Report.step = step_then_die  # type: ignore[method-assign]
@@ -219,7 +223,7 @@ def test_a_damaged_checkpoint_is_skipped_with_a_word(
     tmp_path: Path, spec: RunSpec, uninterrupted: dict[str, object], file: str, how: str
 ) -> None:
     folder = tmp_path / "run"
-    run_killed_after(folder, spec, 13)
+    run_killed_after(folder, spec, 13, written=10)
     newest = folder / checkpoints.FOLDER / "step-000010"
     content = (newest / file).read_bytes()
     if how == "gone":
@@ -258,7 +262,7 @@ def test_other_data_than_the_run_began_with_is_refused(tmp_path: Path, spec: Run
     data = tmp_path / "train.jsonl"
     data.write_bytes(Path(spec.data.train).read_bytes())
     changed = spec.with_changes({"data.train": str(data)})
-    run_killed_after(tmp_path / "run", changed, 7)
+    run_killed_after(tmp_path / "run", changed, 7, written=5)
     data.write_text("".join(data.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(TrainError) as caught:
         run(tmp_path / "run", changed)
