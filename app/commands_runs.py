@@ -18,7 +18,7 @@ from app.models import recommended_for
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import Display, duration, fail, say_json
-from app.worker import Worker, chat_request
+from app.worker import Worker, chat_line, chat_request
 from trainer.spec import RunSpec
 from trainer.spec.presets import PRESETS
 
@@ -194,7 +194,8 @@ async def _chat(operations: Operations, request: ChatRequest, *, as_json: bool) 
     generation, asked = chat_request(operations, request)
     worker, side = Worker(operations), None
     try:
-        async for line in worker.ask(generation, asked):
+        async for raw in worker.ask(generation, asked):
+            line = chat_line(raw)
             if line.problem:
                 fail(line.problem, as_json=as_json)
             if as_json:

@@ -16,6 +16,12 @@ from app.processes import managed_environment, snapshot_trainer, trainer_argv
 from env_manager.generations import Generation
 
 MOST_BYTES_A_LINE = 4 << 20
+GONE = {
+    "type": "failed",
+    "code": "worker-died",
+    "message": "The worker that answers has ended unexpectedly.",
+    "remedy": "Ask again; its log is `worker.log` in Fettle's folder.",
+}
 
 
 def chat_request(operations: Operations, request: ChatRequest) -> tuple[Generation, dict[str, Any]]:
@@ -52,8 +58,8 @@ class Worker:
         self._answers: dict[str, asyncio.Queue[dict[str, Any] | None]] = {}
         self._starting = asyncio.Lock()
 
-    async def ask(self, generation: Generation, request: dict[str, Any]) -> AsyncIterator[ChatLine]:
-        """Send one request and stream its answer; leaving the iteration early stops the answer."""
+    async def ask(self, generation: Generation, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Send one request and stream its lines, the last of them `done` or `failed`; leaving early stops the answer."""
         identity = uuid.uuid4().hex
         process = await self._running(generation)
         answers = self._answers[identity] = asyncio.Queue()
@@ -61,9 +67,9 @@ class Worker:
         try:
             self._send(process, {"id": identity, **request})
             while not ended:
-                line = await answers.get()
-                ended = line is None or line["type"] != "token"
-                yield _chat_line(line)
+                line = await answers.get() or GONE
+                ended = line["type"] in ("done", "failed")
+                yield line
         finally:
             del self._answers[identity]
             if not ended:
@@ -119,14 +125,8 @@ class Worker:
             answers.put_nowait(None)
 
 
-def _chat_line(line: dict[str, Any] | None) -> ChatLine:
-    if line is None:
-        gone = problem(
-            "worker-died",
-            "The worker that answers has ended unexpectedly.",
-            "Ask again; its log is `worker.log` in Fettle's folder.",
-        )
-        return ChatLine(type="failed", problem=gone)
+def chat_line(line: dict[str, Any]) -> ChatLine:
+    """A worker's line as the page reads it."""
     if line["type"] == "failed":
         return ChatLine(type="failed", problem=problem(line["code"], line["message"], line["remedy"]))
     return ChatLine(type=line["type"], side=line.get("side"), text=line.get("text", ""))

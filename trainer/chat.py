@@ -17,7 +17,11 @@ Side = Literal["base", "tuned"]
 
 
 class Chat:
-    """Keeps the pair of base and adapter that was asked last in memory."""
+    """Keeps the pair of base and adapter that was asked last in memory.
+
+    A request holds `model`, `adapter`, `messages`, `max_new_tokens` and `temperature`; its lines are
+    `{"type": "token", "side": "base"|"tuned", "text"}`.
+    """
 
     def __init__(self) -> None:
         self._loaded: tuple[str, str] | None = None

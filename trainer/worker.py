@@ -1,24 +1,36 @@
 """Answer requests from the app: one JSON object a line in, streamed JSON lines out, until the app is gone.
 
-A request names itself with `id`; every line that answers it carries the same. The only kind so far is `chat`:
-`{"id", "type": "chat", "model", "adapter", "messages", "max_new_tokens", "temperature"}` is answered by lines
-`{"id", "type": "token", "side": "base"|"tuned", "text"}` and ends with `done` or `failed`. `{"type": "stop"}`
-with the same id ends an answer early.
+A request names itself with `id` and what it wants with `type`; every line that answers it carries the same id, and
+the last one is `done` or `failed`. `{"type": "stop"}` with the same id ends an answer early. What a request holds
+and what its lines are is told by the class that answers it.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import queue
 import sys
 import threading
 import traceback
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO, Any, Protocol
 
 from trainer.errors import TrainError
 
 Line = dict[str, Any]
+
+# Imported when first asked for: most of them bring torch.
+ANSWERERS = {"chat": ("trainer.chat", "Chat")}
+
+
+class Answerer(Protocol):
+    """Lives as long as the worker, so that it can keep what was costly to load."""
+
+    def answer(self, request: Line, stopping: Callable[[], bool]) -> Iterator[Line]:
+        """The lines of one answer, without `id` and without the last; raises `TrainError`."""
 
 
 def serve() -> int:
@@ -27,28 +39,15 @@ def serve() -> int:
     requests: queue.Queue[Line | None] = queue.Queue()
     stopped: set[str] = set()
     threading.Thread(target=_read_requests, args=(requests, stopped), daemon=True).start()
-    chat: Any = None
+    answerers: dict[str, Answerer] = {}
     while (request := requests.get()) is not None:
         identity = str(request.get("id", ""))
         try:
-            if chat is None:
-                from trainer.chat import Chat
-
-                chat = Chat()
-            for answer in chat.answer(request, lambda identity=identity: identity in stopped):
+            for answer in _answerer(request, answerers).answer(request, partial(stopped.__contains__, identity)):
                 _say(out, {"id": identity, **answer})
             _say(out, {"id": identity, "type": "done"})
         except TrainError as error:
-            _say(
-                out,
-                {
-                    "id": identity,
-                    "type": "failed",
-                    "code": error.code,
-                    "message": error.message,
-                    "remedy": error.remedy,
-                },
-            )
+            _say(out, _failed(identity, error.code, error.message, error.remedy))
         except (ImportError, OSError) as error:
             traceback.print_exc()
             _say(
@@ -67,6 +66,14 @@ def serve() -> int:
                 _failed(identity, "worker-failed", f"The request failed: {error}", "The app's log holds the details."),
             )
     return 0
+
+
+def _answerer(request: Line, known: dict[str, Answerer]) -> Answerer:
+    kind = request["type"]
+    if kind not in known:
+        module, name = ANSWERERS[kind]
+        known[kind] = getattr(importlib.import_module(module), name)()
+    return known[kind]
 
 
 def _failed(identity: str, code: str, message: str, remedy: str) -> Line:

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from app.api.deps import OperationsDep, WorkerDep
 from app.api.events import NDJSON
 from app.api.schema import ChatLine, ChatRequest
-from app.worker import chat_request
+from app.worker import chat_line, chat_request
 
 router = APIRouter()
 
@@ -24,6 +24,6 @@ async def chat(request: ChatRequest, operations: OperationsDep, worker: WorkerDe
 
     async def lines() -> AsyncIterator[str]:
         async for line in worker.ask(generation, asked):
-            yield line.model_dump_json() + "\n"
+            yield chat_line(line).model_dump_json() + "\n"
 
     return StreamingResponse(lines(), media_type=NDJSON)
