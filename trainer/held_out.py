@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from trainer.data.masks import Example
 from trainer.errors import TrainError
-from trainer.evaluate import held_out_loss
+from trainer.evaluation.judging import held_out_loss
 from trainer.report import Report
 from trainer.snapshot import BEST, Progress, Tensors, put_trainable, trainable
 from trainer.spec import Training

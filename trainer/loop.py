@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,14 @@ from accelerate.utils import set_seed
 
 from trainer import checkpoints, report
 from trainer.acting import choose_gpu, prepare_device, prepare_model, refuse_idle
-from trainer.adapter import save_adapter
 from trainer.awake import kept_awake
 from trainer.data.batches import training_batches
-from trainer.data.masks import Example, encode
+from trainer.data.masks import encode
 from trainer.data.reading import read_samples
-from trainer.data.samples import Sample
 from trainer.data.token_cache import encode_cached, token_cache
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
-from trainer.errors import TrainError
-from trainer.evaluate import Score, judge
+from trainer.evaluation.before_after import BeforeAfter, answerable
+from trainer.export.adapter import save_adapter
 from trainer.going_on import go_on
 from trainer.held_out import HeldOut
 from trainer.models.loading import load_base, with_lora
@@ -58,7 +54,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.phase("data", "Reading the data")
     samples = read_samples(spec.data)
     run.warn(*samples.left_out())
-    held_out = _answerable(samples.held_out, spec.evaluation.rows)
+    held_out = answerable(samples.held_out, spec.evaluation.rows)
     tokenizer = load_tokenizer(Path(spec.model))
     encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder))
     examples = encoded.examples
@@ -90,10 +86,8 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
 
     about = {"data": fingerprint(examples), "versions": report.versions()}
     progress = go_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
-    base = Score(**progress.base) if progress.base else None
-    if base is None and not run.ending():
-        base = _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=False)
-        progress.base = dataclasses.asdict(base) if base and not run.ending() else None
+    judged = BeforeAfter(spec.evaluation, held_out, held_out_examples, tokenizer, run)
+    judged.judge_base(model, progress)
 
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.
     accumulation = spec.training.gradient_accumulation
@@ -151,44 +145,5 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.phase("saving", "Saving the adapter")
     watch.put_best(model, progress)
     adapter = save_adapter(accelerator.unwrap_model(model), tokenizer, operation.folder)
-    tuned = None if run.ending() else _judge(run, model, tokenizer, held_out, held_out_examples, spec, tuned=True)
-    run.finish(run.ending() or "done", adapter, base=base, tuned=tuned)
-
-
-def _answerable(held_out: list[Sample], most: int) -> list[Sample]:
-    """The held-out rows that end with an answer, at most so many."""
-    rows = [row for row in held_out if row.ends_with_answer]
-    if held_out and not rows:
-        raise TrainError(
-            "data-empty", "No held-out row ends with an answer.", "End each held-out row with the assistant's turn."
-        )
-    return rows[:most]
-
-
-def _judge(
-    run: report.Report,
-    model: Any,
-    tokenizer: Any,
-    rows: list[Sample],
-    examples: list[Example],
-    spec: RunSpec,
-    *,
-    tuned: bool,
-) -> Score | None:
-    """The held-out score of the tuned model, or of its base with the adapter switched off."""
-    if not rows:
-        return None
-    run.phase("evaluating", f"Judging the {'tuned model' if tuned else 'base'} on {len(rows)} held-out rows")
-    started = time.monotonic()
-    if tuned:
-        score = judge(model, tokenizer, rows, examples, spec.evaluation, lambda: run.ending() is not None)
-    else:
-        with model.disable_adapter():
-            score = judge(model, tokenizer, rows, examples, spec.evaluation, lambda: run.ending() is not None)
-    run.evaluated(
-        "tuned" if tuned else "base",
-        len(rows),
-        dataclasses.replace(score, answers=score.answers[:5]),
-        time.monotonic() - started,
-    )
-    return score
+    judged.judge_tuned(model)
+    run.finish(run.ending() or "done", adapter, base=judged.base, tuned=judged.tuned)

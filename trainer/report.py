@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from trainer.board import Board
 from trainer.data.masks import Encoded
-from trainer.evaluate import Score
+from trainer.evaluation.judging import Score
 from trainer.operation import Operation, read_events
 from trainer.snapshot import Progress
 
@@ -138,7 +138,7 @@ class Report:
             self._board.close()
         self._seconds = time.monotonic() - self._began
 
-    def evaluated(self, side: Literal["base", "tuned"], rows: int, score: Score, seconds: float) -> None:
+    def evaluated(self, side: str, rows: int, score: Score, seconds: float) -> None:
         """The held-out score of one side."""
         self._operation.emit(
             "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=score.answers, seconds=round(seconds, 2)

@@ -9,7 +9,7 @@ import torch
 
 from trainer.data.samples import Message, Sample
 from trainer.errors import TrainError
-from trainer.evaluate import answer
+from trainer.evaluation.judging import answer
 from trainer.report import Report
 from trainer.spec import RunSpec
 

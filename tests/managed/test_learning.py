@@ -17,7 +17,7 @@ from trainer.data.masks import IGNORED, Example
 from trainer.data.masks import encode as encode_samples
 from trainer.data.samples import Place, Sample
 from trainer.errors import TrainError
-from trainer.evaluate import answer, held_out_loss
+from trainer.evaluation.judging import answer, held_out_loss
 from trainer.loop import train
 from trainer.models.loading import load_base, with_lora
 from trainer.models.tokenizer import load_tokenizer
@@ -173,7 +173,7 @@ def test_the_saved_adapter_answers_like_the_model_in_memory(tmp_path: Path, toke
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    from trainer.adapter import save_adapter
+    from trainer.export.adapter import save_adapter
 
     adapter = save_adapter(model, tokenizer, tmp_path)
     again = PeftModel.from_pretrained(load_base(STARTER, torch.float32), adapter).eval()

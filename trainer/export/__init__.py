@@ -1,0 +1,1 @@
+"""What a run leaves for others: its adapter with card and specification, and merged weights."""
