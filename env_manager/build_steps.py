@@ -15,7 +15,7 @@ from env_manager.planning.resolve import Locked, StepInstall, is_impossible
 from env_manager.progress import Reporter, StepProgress
 from env_manager.proving import verify
 from env_manager.proving.preflight import Check, probe, probes_for
-from env_manager.proving.startup import startup_code
+from env_manager.proving.startup import owned, startup_files
 from env_manager.uv import Uv
 
 
@@ -40,13 +40,24 @@ class StepRunner:
     proved: Sequence[Check] = ()
     refuse_torn: Callable[[], None] = lambda: None
     _startup_told: set[str] = field(default_factory=set)
+    _apart: Mapping[str, Sequence[Locked]] = field(default_factory=dict)  # the packages of each step
+    _brings: Mapping[str, Sequence[Locked]] = field(default_factory=dict)  # those that are installed in its turn
 
     def run_all(self, installs: Sequence[StepInstall]) -> list[dict[str, Any]]:
         """Install and probe every step; a failing step ends it unless the step is optional."""
         (self.folder / "steps").mkdir()
         for install in installs:
             self.report.step(self._waiting(install))
+        self._apart = {install.step.id: install.packages for install in installs if install.packages}
+        self._brings = self._together(self._apart) if self.proved else self._apart
         return [self._run(install).as_json() for install in installs]
+
+    def _together(self, apart: Mapping[str, Sequence[Locked]]) -> Mapping[str, Sequence[Locked]]:
+        """Everything in the first step's turn, where nothing is to be fetched or probed in between: one uv is faster than six."""
+        everything = [package for packages in apart.values() for package in packages]
+        if any(size != 0 for size in self.large.network_bytes(everything).values()):
+            return apart
+        return {next(iter(apart)): everything} if apart else apart
 
     def _waiting(self, install: StepInstall) -> StepProgress:
         step = install.step
@@ -82,22 +93,34 @@ class StepRunner:
 
     def _tell_startup_code(self) -> None:
         # Here, because the next Python that starts in the environment runs it.
-        for path, owner in startup_code(self.folder / "env").items():
-            if path not in self._startup_told:
-                self._startup_told.add(path)
-                self.uv.log(f"note: {owner or 'somebody'} brings code that runs whenever Python starts: {path}")
+        env = self.folder / "env"
+        new = [path for path in startup_files(env) if path not in self._startup_told]
+        self._startup_told.update(new)
+        for path, owner in owned(env, new).items():
+            self.uv.log(f"note: {owner or 'somebody'} brings code that runs whenever Python starts: {path}")
 
     def _install(self, install: StepInstall, watch: StepWatch) -> None:
-        here = self._install_large(install, watch)
-        rest = [package for package in install.packages if package.name not in here]
-        if rest:
-            self._run_uv(install.step.id, rest, self.index_arguments, watch)
-
-    def _install_large(self, install: StepInstall, watch: StepWatch) -> Collection[str]:
-        """Install the large wheels of a step from files of ours; the names of those packages."""
-        files = self.large.bring(install.packages, watch)
+        packages = self._brings.get(install.step.id, ())
         try:
-            self._install_files(install, files, watch)
+            self._install_packages(install.step.id, packages, watch)
+        except UvFailed as error:
+            if self._brings is self._apart:
+                raise
+            self.uv.log(f"{error.message} Going on step by step.")
+            self._brings = self._apart
+            self._install(install, watch)
+
+    def _install_packages(self, name: str, packages: Sequence[Locked], watch: StepWatch) -> None:
+        here = self._install_large(name, packages, watch)
+        rest = [package for package in packages if package.name not in here]
+        if rest:
+            self._run_uv(name, rest, self.index_arguments, watch)
+
+    def _install_large(self, name: str, packages: Sequence[Locked], watch: StepWatch) -> Collection[str]:
+        """Install those with large wheels from files of ours; the names of those packages."""
+        files = self.large.bring(packages, watch)
+        try:
+            self._install_files(name, packages, files, watch)
         except UvFailed as error:
             if is_impossible(error):
                 self.uv.log(f"{error.message} Leaving the choice of the file to uv.")
@@ -106,16 +129,18 @@ class StepRunner:
             if not damaged:
                 raise
             self.uv.log(f"damaged on the disk since its hash was checked: {', '.join(damaged)}")
-            files = self.large.bring(install.packages, watch)
-            self._install_files(install, files, watch)
+            files = self.large.bring(packages, watch)
+            self._install_files(name, packages, files, watch)
         return files
 
-    def _install_files(self, install: StepInstall, files: Mapping[str, Path], watch: StepWatch) -> None:
-        packages = [package for package in install.packages if package.name in files]
-        if packages:
+    def _install_files(
+        self, name: str, packages: Sequence[Locked], files: Mapping[str, Path], watch: StepWatch
+    ) -> None:
+        ours = [package for package in packages if package.name in files]
+        if ours:
             # A folder of links and not a path in the requirement, which would leave our path in the environment.
             folders = [argument for file in files.values() for argument in ("--find-links", file.parent.as_uri())]
-            self._run_uv(f"{install.step.id}-large", packages, ["--no-index", *folders], watch)
+            self._run_uv(f"{name}-large", ours, ["--no-index", *folders], watch)
 
     def _run_uv(self, name: str, packages: Sequence[Locked], source: Sequence[str], watch: StepWatch) -> None:
         file = Path("steps") / f"{name}.txt"

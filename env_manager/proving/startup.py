@@ -16,12 +16,21 @@ _CUSTOMIZE = ("sitecustomize", "usercustomize")
 
 def startup_code(env: Path) -> dict[str, str]:
     """Each file that is run when Python starts, with the package it belongs to ("" for nobody's)."""
+    return owned(env, startup_files(env))
+
+
+def startup_files(env: Path) -> list[str]:
+    """The files that are run when Python starts, below `env`."""
     site = verify.site_packages(env)
     found = [file for file in sorted(site.glob("*.pth")) if _runs(file)]
     found += [
         file for name in _CUSTOMIZE for file in sorted((*site.glob(f"{name}.*"), *site.glob(f"{name}/__init__.*")))
     ]
-    paths = [file.relative_to(env).as_posix() for file in found]
+    return [file.relative_to(env).as_posix() for file in found]
+
+
+def owned(env: Path, paths: list[str]) -> dict[str, str]:
+    """The package that each of these files belongs to ("" for nobody's)."""
     owners = verify.owners(env, paths) if paths else {}
     return {path: owners.get(path, "") for path in paths}
 

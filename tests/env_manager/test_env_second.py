@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +16,12 @@ import pytest
 from install_bench import Bench, Recorder
 from small_index import CPU_MACHINE, build_wheel
 
+from env_manager.build_steps import StepRunner
+from env_manager.errors import UvFailed
 from env_manager.generations import MANIFEST, Generation
 from env_manager.hardware import Gpu
 from env_manager.keeping.disk_use import inodes, total
+from env_manager.planning.resolve import Locked
 from env_manager.proving import proof
 
 pytestmark = pytest.mark.env
@@ -44,6 +49,40 @@ def test_the_same_lock_machine_and_interpreter_are_not_probed_again(bench):
         assert evidence and all(each.count(f"proved in {first.id}") == 1 for each in evidence)
         assert [step["state"] for step in again.steps] == ["done"] * 3
         assert all(first.id in step["probe"] for step in again.steps)
+
+
+def packages_a_step(bench: Bench, generation: Generation) -> list[int]:
+    """How many packages each call of uv was asked for; uv tells them in the installation's log."""
+    log = (generation.folder / "install.log").read_text()
+    return [int(count) for count in re.findall(r"^Installed (\d+) package", log, re.MULTILINE)]
+
+
+def test_what_is_proved_and_cached_is_laid_down_at_once(bench):
+    """Step by step the first time and where something is to be fetched; by one call of uv otherwise."""
+    first, _ = probed(bench)
+    again, ran = probed(bench)
+    assert not ran and packages_a_step(bench, again) == [sum(packages_a_step(bench, first))]
+    assert len(packages_a_step(bench, first)) == 3
+    shutil.rmtree(bench.store.cache)
+    fetched, ran = probed(bench)
+    assert not ran and packages_a_step(bench, fetched) == packages_a_step(bench, first)
+    assert fetched.packages == again.packages == first.packages
+
+
+def test_what_cannot_be_laid_down_at_once_is_installed_step_by_step(bench, monkeypatch):
+    """A failure of the one call costs its time only."""
+    first, _ = probed(bench)
+    run_uv = StepRunner._run_uv
+
+    def failing(runner: StepRunner, name: str, packages: Sequence[Locked], *rest: object) -> None:
+        if len(packages) == len(first.packages):
+            raise UvFailed("uv-failed", "The cache could not be read.", "", output="")
+        run_uv(runner, name, packages, *rest)
+
+    monkeypatch.setattr(StepRunner, "_run_uv", failing)
+    again, ran = probed(bench)
+    assert not ran and packages_a_step(bench, again) == packages_a_step(bench, first)
+    assert [step["state"] for step in again.steps] == ["done"] * 3
 
 
 def test_a_proof_outlives_the_generation_that_it_was_found_in(bench):
