@@ -86,6 +86,23 @@ def test_columns_of_any_name_are_mapped(tmp_path: Path) -> None:
     assert one(tmp_path, {"body": "Once"}, columns="text=body").text == "Once"
 
 
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ("prompt=missing", "`data.columns` names `missing`, which is not among them"),
+        ("prompt=messages, completion=gone", "`data.columns` names `gone`"),
+        ("prompt=messages", "Beside `prompt`, `completion` is needed"),
+        ("text=messages, prompt=messages", "no known columns"),
+    ],
+)
+def test_a_mapping_that_fits_no_format_is_told_with_what_is_wrong_in_it(
+    tmp_path: Path, columns: str, says: str
+) -> None:
+    with pytest.raises(TrainError, match=says) as caught:
+        one(tmp_path, {"messages": [HI, HELLO]}, columns=columns)
+    assert caught.value.code == "data-row-invalid"
+
+
 def test_a_named_format_is_taken_even_where_the_columns_suggest_another(tmp_path: Path) -> None:
     row = {"messages": [HI, HELLO], "text": "Once"}
     assert one(tmp_path, row).kind == "conversation"

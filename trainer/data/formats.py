@@ -123,21 +123,25 @@ class Forms:
         form = self.seen[columns]
         if form is None:
             names = ", ".join(f"`{shorten(name)}`" for name in columns[:8]) or "none"
-            raise RowError("columns-unknown", f"no known columns (there are: {names}).{_hint(columns)}")
+            raise RowError("columns-unknown", f"no known columns (there are: {names}).{_hint(columns, self._mapping)}")
         return form
 
 
-def _hint(columns: Collection[str]) -> str:
+def _hint(columns: Collection[str], mapping: Mapping[str, str]) -> str:
     """What was probably meant by these columns, as a sentence; empty where nobody knows."""
+    gone = next((column for column in mapping.values() if column not in columns), None)
+    if gone is not None:
+        return f" `data.columns` names `{shorten(gone)}`, which is not among them."
     known = {part for needed, may in _FORMATS.values() for part in (*needed, *may)}
     for column in columns:
         near = get_close_matches(column.lower(), known, 1, 0.8)
         if near and near[0] != column:
             return f" Is `{shorten(column)}` meant to be `{near[0]}`?"
     for needed, _ in (*_FORMATS.values(), *((pair, ()) for pair in PAIRS)):
-        there = [part for part in needed if part in columns]
-        if there:
-            return f" Beside `{there[0]}`, `{next(part for part in needed if part not in there)}` is needed."
+        there = [part for part in needed if part in mapping or part in columns]
+        lacking = [part for part in needed if part not in there]
+        if there and lacking:
+            return f" Beside `{there[0]}`, `{lacking[0]}` is needed."
     return ""
 
 
