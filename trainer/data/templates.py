@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+from jinja2 import Environment, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from trainer.data.samples import Message, Place, Sample
+from trainer.data.time_limit import TooLong, at_most
 from trainer.errors import TrainError
 
 # Begun with the start token where the tokenizer begins texts with it. No generation markers: not every engine that
@@ -28,6 +31,8 @@ RAW = (
 
 _TEXTS = {"chatml": CHATML, "plain": PLAIN, "raw": RAW}
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+# A row takes milliseconds; whatever needs this long does not end.
+RENDER_SECONDS = 10.0
 Span = tuple[int, int]
 
 
@@ -115,19 +120,42 @@ class Renderer:
 
     def _template(self, with_tools: bool) -> str:
         if with_tools not in self._templates:
-            self._templates[with_tools] = self._tokenizer.get_chat_template(tools=[] if with_tools else None)
+            template = self._tokenizer.get_chat_template(tools=[] if with_tools else None)
+            _refuse_powers(template)
+            self._templates[with_tools] = template
         return self._templates[with_tools]
 
     def _render(self, messages: Sequence[Message], sample: Sample, **options: Any) -> Any:
         template = self._template(bool(sample.tools))
         tools = list(sample.tools) or None
         try:
-            return render_jinja_template([list(messages)], tools, None, template, **options, **self._tokens)
+            with at_most(RENDER_SECONDS):
+                return render_jinja_template([list(messages)], tools, None, template, **options, **self._tokens)
         except Exception as error:  # a template is somebody's program: it can fail in any way
             raise _refusal(error, sample.place) from error
 
 
+def _refuse_powers(template: str) -> None:
+    """A power of constants is computed when the template is compiled, at one go, where no limit of time reaches it."""
+    try:
+        tokens = [text for _, kind, text in Environment().lex(template) if kind not in ("whitespace", "string")]
+    except TemplateSyntaxError:
+        return  # told where it is rendered
+    if any(text == "**" and before not in ("(", ",") for before, text in pairwise(tokens)):
+        raise TrainError(
+            "template-refuses",
+            "The model's chat template computes powers, which no conversation needs and which may take for ever.",
+            "Look at the template in the model's folder, or choose another `data.template`.",
+        )
+
+
 def _refusal(error: Exception, place: Place) -> TrainError:
+    if isinstance(error, TooLong):
+        return TrainError(
+            "template-refuses",
+            f"{place}: the model's chat template did not come to an end within {RENDER_SECONDS:g} s, so it was stopped.",
+            "Look for a loop in the template in the model's folder, or choose another `data.template`.",
+        )
     said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return TrainError(
         "template-refuses",
