@@ -23,7 +23,7 @@ from trainer.errors import TrainError
 Line = dict[str, Any]
 
 # Imported when first asked for: most of them bring torch.
-ANSWERERS = {"chat": ("trainer.chat", "Chat")}
+ANSWERERS = {"chat": ("trainer.chat", "Chat"), "preview": ("trainer.data.preview", "Preview")}
 
 
 class Answerer(Protocol):

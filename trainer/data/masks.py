@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -89,23 +89,32 @@ def encode_all(tokenizer: Any, samples: Sequence[Sample], data: Data) -> Encoded
     return encode_into(examples, tokenizer, samples, data, settle_template(tokenizer, samples, data.template))
 
 
-def encode_into(target: Any, tokenizer: Any, samples: Sequence[Sample], data: Data, template: str) -> Encoded:
-    """Append every example to `target`, a list or a file; the tokenizer has the template of the run already."""
+def encode_into(
+    target: Any,
+    tokenizer: Any,
+    samples: Sequence[Sample],
+    data: Data,
+    template: str,
+    tell: Callable[[int], None] = lambda _rows: None,
+) -> Encoded:
+    """Append every example to `target`, a list or a file; the tokenizer has the template of the run already.
+
+    `tell` is called after every row with the number of rows so far; what it raises ends the work.
+    """
     encoded = Encoded(target, Findings(rows=len(samples)), template)
-    for sample, wholes in by_row(tokenizer, samples, data):
+    for row, (sample, wholes) in enumerate(by_row(tokenizer, samples, data), 1):
         found: set[str] = set()
         for whole in wholes:
             example = whole.example()
             encoded.lengths.append(whole.length)
-            found |= whole.piece.found | _cut_findings(example, data)
+            found |= findings_of(whole, example, data)
             scored = example.scored
             if scored:
                 target.append(example)
                 encoded.learned += scored
                 encoded.tokens += len(example.ids)
-            else:
-                found.add("row-too-long" if data.truncation == "drop" and example.cut else "row-unlearned")
         encoded.findings.add(found, sample.place)
+        tell(row)
     if samples and not encoded.learned:
         raise nothing_learned(encoded.findings)
     return encoded
@@ -189,7 +198,11 @@ def _kept(length: int, data: Data) -> Span:
     return (0, data.max_length) if data.truncation == "end" else (length - data.max_length, length)
 
 
-def _cut_findings(example: Example, data: Data) -> set[str]:
-    if not example.cut or data.truncation == "drop":
-        return set()
-    return {"row-cut"} | ({"answers-lost"} if example.dropped_turns else set())
+def findings_of(whole: Whole, example: Example, data: Data) -> set[str]:
+    """What is to be said of one piece and what the cut has left of it."""
+    found = set(whole.piece.found)
+    if example.cut and data.truncation != "drop":
+        found |= {"row-cut"} | ({"answers-lost"} if example.dropped_turns else set())
+    if not example.scored:
+        found.add("row-too-long" if data.truncation == "drop" and example.cut else "row-unlearned")
+    return found

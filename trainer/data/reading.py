@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,20 +54,38 @@ class Keyed:
     key: bytes
 
 
-def read_samples(data: Data, python: Path | None = THIS_INTERPRETER) -> Samples:
+def first_samples(data: Data, most: int) -> list[Sample] | None:
+    """The first rows that are trained on, without reading the others; None where settings choose among all rows."""
+    if data.deduplicate or (data.held_out_share and not held_out_source(data)):
+        return None
+    keyed = islice(_read(find(data.train), data, THIS_INTERPRETER, Samples([], [])), most)
+    rows = [each.sample for each in keyed]
+    return rows if len(rows) == most or not data.mix else None
+
+
+def read_samples(
+    data: Data, python: Path | None = THIS_INTERPRETER, tell: Callable[[], None] = lambda: None
+) -> Samples:
     """All rows that the settings name, mixed, without duplicates and split as they say.
 
-    `python` reads what needs pyarrow or datasets. Raises `TrainError` with file and line for the first row that
-    cannot be learned from, unless `data.bad_rows` is `drop`.
+    `python` reads what needs pyarrow or datasets; `tell` is called after every row, and what it raises ends the
+    reading. Raises `TrainError` with file and line for the first row that cannot be learned from, unless
+    `data.bad_rows` is `drop`.
     """
+
+    def rows_of(source: Source) -> Iterator[Keyed]:
+        for each in _read(source, data, python, found):
+            tell()
+            yield each
+
     found = Samples([], [])
     train: list[tuple[Sample, bytes]] = []
     for named, weight in ((data.train, 1.0), *mixed_in(data.mix)):
-        rows = [(each.sample, each.key) for each in _read(find(named), data, python, found)]
+        rows = [(each.sample, each.key) for each in rows_of(find(named))]
         train += weighted(rows, weight, data.split_seed)
     held_out = held_out_source(data)
     if held_out:
-        found.held_out = [each.sample for each in _read(held_out, data, python, found)]
+        found.held_out = [each.sample for each in rows_of(held_out)]
     elif data.held_out_share:
         marks = part([key for _, key in train], data.held_out_share, data.split_seed)
         found.held_out = [sample for (sample, _), mark in zip(train, marks, strict=True) if mark]

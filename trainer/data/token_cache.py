@@ -14,7 +14,7 @@ import shutil
 import time
 import uuid
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import date
 from importlib.metadata import version
@@ -96,16 +96,25 @@ class _Writer:
                 os.fsync(stream.fileno())
 
 
-def encode_cached(tokenizer: Any, samples: Sequence[Sample], data: Data, cache: Path | None) -> Encoded:
-    """As `encode_all`, from the cache where it has these rows, and into it where not; a full disk costs the cache only."""
+def encode_cached(
+    tokenizer: Any,
+    samples: Sequence[Sample],
+    data: Data,
+    cache: Path | None,
+    tell: Callable[[int], None] = lambda _rows: None,
+) -> Encoded:
+    """As `encode_all`, from the cache where it has these rows, and into it where not; a full disk costs the cache only.
+
+    `tell` is called after every row that is tokenised, as in `encode_into`.
+    """
     template = settle_template(tokenizer, samples, data.template)
     if cache is None or not samples:
-        return encode_into([], tokenizer, samples, data, template)
+        return encode_into([], tokenizer, samples, data, template, tell)
     entry = cache / key(tokenizer, samples, data)
     found = _read(entry)
     if found is None:
         shutil.rmtree(entry, ignore_errors=True)
-        found = _write(entry, tokenizer, samples, data, template)
+        found = _write(entry, tokenizer, samples, data, template, tell)
         _prune(cache, entry)
     return found
 
@@ -152,25 +161,39 @@ def _read(entry: Path) -> Encoded | None:
     return encoded
 
 
-def _write(entry: Path, tokenizer: Any, samples: Sequence[Sample], data: Data, template: str) -> Encoded:
+def _write(
+    entry: Path,
+    tokenizer: Any,
+    samples: Sequence[Sample],
+    data: Data,
+    template: str,
+    tell: Callable[[int], None],
+) -> Encoded:
     partial = entry.with_name(f".{uuid.uuid4().hex}.part")
     try:
         entry.parent.mkdir(exist_ok=True)
-        encoded = _fill(partial, tokenizer, samples, data, template)
+        encoded = _fill(partial, tokenizer, samples, data, template, tell)
         with suppress(OSError):  # another run has made the same entry in the meantime
             os.rename(partial, entry)
         stored = _read(entry)
-        return stored or encode_into([], tokenizer, samples, data, encoded.template)
+        return stored or encode_into([], tokenizer, samples, data, encoded.template, tell)
     except OSError:
-        return encode_into([], tokenizer, samples, data, template)
+        return encode_into([], tokenizer, samples, data, template, tell)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fill(partial: Path, tokenizer: Any, samples: Sequence[Sample], data: Data, template: str) -> Encoded:
+def _fill(
+    partial: Path,
+    tokenizer: Any,
+    samples: Sequence[Sample],
+    data: Data,
+    template: str,
+    tell: Callable[[int], None],
+) -> Encoded:
     writer = _Writer(partial)
     try:
-        encoded = encode_into(writer, tokenizer, samples, data, template)
+        encoded = encode_into(writer, tokenizer, samples, data, template, tell)
     finally:
         writer.close()
     findings = encoded.findings
