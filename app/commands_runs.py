@@ -17,7 +17,7 @@ from app.errors import AppError
 from app.models import recommended_for
 from app.operations import Operations
 from app.paths import open_home
-from app.terminal import Display, duration, fail, say_json
+from app.terminal import Display, duration, evaluation_lines, fail, say_json
 from app.worker import Worker, chat_line, chat_request
 from trainer.spec import RunSpec
 from trainer.spec.presets import PRESETS
@@ -132,6 +132,10 @@ def show(run: RunArgument, json: JsonFlag = False) -> None:
         print(
             f"folder: {view.train.folder}\nadapter: {view.train.adapter or 'none'}\nenvironment: {view.train.generation}"
         )
+    if view.train and view.train.evaluation and view.train.evaluation.verdict:
+        rows = view.train.evaluation.rows
+        print(f"\non {rows} held-out rows:", *evaluation_lines(view.train.evaluation), sep="\n")
+        print(f"\nthe rows it does worst on: {Path(view.train.folder) / 'evaluation.json'}")
     if view.problem:
         print(f"!! {view.problem.message}\n   {view.problem.remedy}  [{view.problem.code}]")
 
