@@ -37,7 +37,7 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Fine-tune a model with LoRA and keep the adapter."""
-    spec = _spec(spec_file, model, data, eval, pairs(set), preset)
+    spec = read_spec(spec_file, model, data, eval, pairs(set), preset)
     operations = Operations(open_home())
     display = Display(as_json=json)
     started = operations.start_run(spec, output)
@@ -55,7 +55,7 @@ def _tell_end(display: Display, run: str, last: dict[str, Any]) -> None:
         display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {run} 'your prompt'")
 
 
-def _spec(
+def read_spec(
     spec_file: Path | None,
     model: str | None,
     data: str | None,
