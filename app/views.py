@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from app.api.schema import (
+    CoverageView,
+    EvaluationView,
     FindingView,
     InstallView,
     OperationView,
@@ -14,7 +16,6 @@ from app.api.schema import (
     StepView,
     TrainView,
 )
-from app.api.schema_evaluation import EvaluationView
 from app.errors import problem
 from env_manager.diagnosing.diagnosis import Finding, diagnose_install
 from trainer import checkpoints
@@ -37,6 +38,7 @@ class Followed:
         self._phase: Event = {}
         self._newest: Event = {}
         self._evaluations: dict[str, Event] = {}
+        self._coverage: Event = {}
         self._warnings: list[str] = []
         self.refresh()
 
@@ -102,10 +104,12 @@ class Followed:
                 self._steps[event["step"]["id"]] = _step(
                     event["step"], known.log_from if known else None, event.get("log")
                 )
+            case "progress" if "coverage" in event:
+                self._coverage = event
             case "step":
                 self._newest = event
                 self.losses.append((event["step"], event["loss"]))
-            case "eval" if event["side"] in ("base", "tuned", "comparison"):
+            case "eval" if event["side"] in ("base", "tuned"):
                 self._evaluations[event["side"]] = event
             case "warning":
                 self._warnings.append(event["message"])
@@ -175,6 +179,9 @@ class Followed:
             eta_seconds=None if self.ended else step.get("eta_seconds"),
             train_seconds=final.get("train_seconds"),
             evaluation=self._evaluation(),
+            trained_parameters=self._coverage.get("trained_parameters"),
+            parameters=self._coverage.get("parameters"),
+            coverage=[CoverageView(**row) for row in self._coverage.get("coverage", [])],
             adapter=_adapter(self.folder, final.get("adapter")),
             warnings=self._warnings,
             resumable=self.resumable,
@@ -183,15 +190,13 @@ class Followed:
     def _evaluation(self) -> EvaluationView | None:
         if not self._evaluations:
             return None
-        base, tuned, both = (self._evaluations.get(side, {}) for side in ("base", "tuned", "comparison"))
+        base, tuned = self._evaluations.get("base", {}), self._evaluations.get("tuned", {})
         return EvaluationView(
-            rows=(base or tuned or both)["rows"],
+            rows=(base or tuned)["rows"],
             base_loss=base.get("loss"),
             tuned_loss=tuned.get("loss"),
             base_exact_match=base.get("exact_match"),
             tuned_exact_match=tuned.get("exact_match"),
-            measures=both.get("measures", []),
-            verdict=both.get("verdict", ""),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import platform
 import signal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from trainer.board import Board
 from trainer.data.masks import Encoded
 from trainer.evaluation.judging import Score
+from trainer.models.coverage import Coverage
 from trainer.operation import Operation, read_events
 from trainer.snapshot import Progress
 
@@ -80,9 +82,10 @@ class Report:
         self.chosen(template=encoded.template, learned=share)
         self.warn(*encoded.findings.lines())
 
-    def coverage(self, trained: int, total: int) -> None:
-        """How many parameters are trained, of how many."""
-        self._operation.emit("progress", trained_parameters=trained, parameters=total)
+    def coverage(self, found: Coverage) -> None:
+        """Which parts of the model are trained and which are not, and how many parameters that makes."""
+        rows = [dataclasses.asdict(row) for row in found.rows]
+        self._operation.emit("progress", trained_parameters=found.trained, parameters=found.total, coverage=rows)
 
     def begin(self, steps: int, batches_an_epoch: float, progress: Progress) -> None:
         """The loop starts now, or goes on from where it was."""
@@ -141,12 +144,8 @@ class Report:
     def evaluated(self, side: str, rows: int, score: Score, seconds: float) -> None:
         """The held-out score of one side."""
         self._operation.emit(
-            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=[each for each in score.answers if each is not None][:5], seconds=round(seconds, 2)
+            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=score.answers, seconds=round(seconds, 2)
         )  # fmt: skip
-
-    def compared(self, record: dict[str, Any]) -> None:
-        """What the difference between both sides is: measures with intervals, and a verdict."""
-        self._operation.emit("eval", side="comparison", **record)
 
     def finish(
         self,

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.schema_evaluation import EvaluationView
 from app.api.schema_generations import CheckView, GenerationView, HistoryView
 from trainer.operation import State
 from trainer.spec import RunSpec
@@ -123,6 +122,26 @@ class InstallView(BaseModel):
     findings: list[FindingView]
 
 
+class EvaluationView(BaseModel):
+    """Base and tuned on the held-out rows; exact match is a share from 0 to 1."""
+
+    rows: int
+    base_loss: float | None = None
+    tuned_loss: float | None = None
+    base_exact_match: float | None = None
+    tuned_exact_match: float | None = None
+
+
+class CoverageView(BaseModel):
+    """One part of the model: how many of its modules are trained, how many stay frozen, and the parameters trained."""
+
+    part: str
+    modules: int
+    trained: int
+    frozen: int
+    parameters: int
+
+
 class TrainView(BaseModel):
     """A run's newest figures. Memory in bytes, rate in real (unpadded) tokens a second."""
 
@@ -141,6 +160,9 @@ class TrainView(BaseModel):
     eta_seconds: float | None
     train_seconds: float | None
     evaluation: EvaluationView | None
+    trained_parameters: int | None
+    parameters: int | None
+    coverage: list[CoverageView]
     adapter: str | None
     warnings: list[str]
     resumable: bool

@@ -46,6 +46,18 @@ def test_a_run_is_what_its_newest_events_say(folder: Path) -> None:
     assert not followed.refresh()
 
 
+def test_a_run_tells_what_it_trains_and_an_older_one_that_told_less_is_still_shown(folder: Path) -> None:
+    with Operation(folder) as operation:
+        operation.emit("progress", trained_parameters=5, parameters=50)
+    train = Followed(folder).view().train
+    assert train and (train.trained_parameters, train.coverage) == (None, [])
+    row = {"part": "experts", "modules": 4, "trained": 3, "frozen": 1, "parameters": 5}
+    with Operation(folder) as operation:
+        operation.emit("progress", trained_parameters=5, parameters=50, coverage=[row])
+    train = Followed(folder).view().train
+    assert train and train.trained_parameters == 5 and train.coverage[0].model_dump() == row
+
+
 def test_a_process_that_vanished_is_a_crash_with_a_remedy(folder: Path) -> None:
     with Operation(folder) as operation:
         operation.emit("hello")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from trainer.errors import TrainError
+from trainer.models.coverage import Coverage, measure
 from trainer.models.folder import check_folder
+from trainer.models.parts import units
+from trainer.models.targets import resolve
 from trainer.spec import Lora
 
 
@@ -26,23 +30,52 @@ def load_base(folder: Path, dtype: torch.dtype) -> Any:
     return model.requires_grad_(False)
 
 
-def with_lora(model: Any, lora: Lora) -> PeftModel:
-    """The model with a fresh adapter on the named layers; raises `TrainError` when none is reached."""
+@dataclass(frozen=True)
+class Adapted:
+    """A model with its adapter, what that reaches, and what a person should know of it."""
+
+    model: PeftModel
+    coverage: Coverage
+    why: str
+    warnings: list[str]
+
+
+def with_lora(model: Any, lora: Lora) -> Adapted:
+    """The model with a fresh adapter on the named layers; raises `TrainError` where request and reality differ."""
+    found = units(model)
+    targets = resolve(model, found, lora.target_modules)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
+        target_modules=targets.modules,
+        target_parameters=targets.parameters or None,
+        exclude_modules=targets.excluded or None,
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
     except (ValueError, re.error) as error:
-        raise TrainError(
-            "lora-targets",
-            f"No layer can be adapted with target_modules {lora.target_modules!r}.",
-            "Use `all-linear`, or mend the expression.",
-        ) from error
+        raise _unadaptable(lora, error) from error
+    reached = measure(adapted, found)
+    reached.require(targets.expected)
+    frozen = reached.frozen_experts()
+    why = "; ".join([f"adapted layers: {lora.target_modules}", *targets.why])
+    return Adapted(adapted, reached, why, [frozen] if frozen else [])
+
+
+def _unadaptable(lora: Lora, error: Exception) -> TrainError:
+    if "ParamWrapper" in str(error):  # the experts are one tensor, on which PEFT can put nothing but a plain adapter
+        return TrainError(
+            "lora-experts",
+            "This model's experts are fused into one tensor, whose adapter takes no `lora.dropout`.",
+            "Set `lora.dropout` to 0, or adapt `attention` only.",
+        )
+    return TrainError(
+        "lora-targets",
+        f"No layer can be adapted with target_modules {lora.target_modules!r}.",
+        "Use `all-linear`, or mend the expression.",
+    )
 
 
 def _unloadable(folder: Path, error: Exception) -> TrainError:
