@@ -1,4 +1,4 @@
-"""`fettle data …`: what is wrong with a data set, a mended copy, and a split, all without an environment."""
+"""`fettle data …`: what is wrong with a data set, a mended copy, and a split, all without an environment; and a preview."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from app.commands_env import JsonFlag
+from app.commands_preview import preview
 from app.errors import AppError
 from app.operations import Operations
 from app.paths import open_home
@@ -24,7 +25,8 @@ from trainer.data.sources import HELD_OUT, Source, find, folder_part
 from trainer.data.split import write_sides
 from trainer.spec.data import Data
 
-cli = typer.Typer(help="Data sets: check, mend, split.", no_args_is_help=True)
+cli = typer.Typer(help="Data sets: check, mend, split, preview.", no_args_is_help=True)
+cli.command("preview")(preview)
 SHOWN = 3  # places of each kind without --all
 MARKS = {"error": "!!", "warning": " !", "note": " -"}
 FileArgument = Annotated[

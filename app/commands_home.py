@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from app import disk
 from app import home as homes
 from app.errors import AppError
 from app.operations import Operations
 from app.outside import untouched
 from app.paths import open_home
 from app.terminal import say_json, size
-from env_manager.keeping import removal
 
 cli = typer.Typer(help="The folder that holds environments, cache and runs.", invoke_without_command=True)
 JsonFlag = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
@@ -47,10 +47,12 @@ def move(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 def clear_cache(
     preview: Annotated[bool, typer.Option("--preview", help="Only say what would come free.")] = False,
 ) -> None:
-    """Delete what no environment uses from the package cache; it is downloaded again when it is needed."""
-    store = Operations(open_home()).store
-    told = removal.unused_cache_bytes(store) if preview else removal.clear_cache(store)
-    print(f"{size(told)} {'would be' if preview else 'are'} free.")
+    """Delete cached packages that no environment uses, and rows kept as tokens; what is needed is fetched or made again."""
+    operations = Operations(open_home())
+    told = disk.spare_cache(operations) if preview else disk.clear_cache(operations)
+    print(
+        f"{size(told.packages)} of packages and {size(told.tokens)} of tokens {'would be' if preview else 'are'} free."
+    )
 
 
 def uninstall(

@@ -17,7 +17,7 @@ from app.errors import AppError
 from app.models import recommended_for
 from app.operations import Operations
 from app.paths import open_home
-from app.terminal import Display, duration, fail, say_json
+from app.terminal import Display, duration, evaluation_lines, fail, say_json
 from app.worker import Worker, chat_line, chat_request
 from trainer.spec import RunSpec
 from trainer.spec.presets import PRESETS
@@ -37,7 +37,7 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Fine-tune a model with LoRA and keep the adapter."""
-    spec = _spec(spec_file, model, data, eval, pairs(set), preset)
+    spec = read_spec(spec_file, model, data, eval, pairs(set), preset)
     operations = Operations(open_home())
     display = Display(as_json=json)
     started = operations.start_run(spec, output)
@@ -55,7 +55,7 @@ def _tell_end(display: Display, run: str, last: dict[str, Any]) -> None:
         display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {run} 'your prompt'")
 
 
-def _spec(
+def read_spec(
     spec_file: Path | None,
     model: str | None,
     data: str | None,
@@ -132,6 +132,10 @@ def show(run: RunArgument, json: JsonFlag = False) -> None:
         print(
             f"folder: {view.train.folder}\nadapter: {view.train.adapter or 'none'}\nenvironment: {view.train.generation}"
         )
+    if view.train and view.train.evaluation and view.train.evaluation.verdict:
+        rows = view.train.evaluation.rows
+        print(f"\non {rows} held-out rows:", *evaluation_lines(view.train.evaluation), sep="\n")
+        print(f"\nthe rows it does worst on: {Path(view.train.folder) / 'evaluation.json'}")
     if view.problem:
         print(f"!! {view.problem.message}\n   {view.problem.remedy}  [{view.problem.code}]")
 

@@ -9,7 +9,6 @@ from app.environment import environment_view
 from app.errors import AppError
 from app.operations import Operations
 from app.terminal import Display, duration, say_json, size
-from trainer.operation import Event
 from trainer.spec import RunSpec
 
 
@@ -38,7 +37,13 @@ def run(operations: Operations, skill: str, *, allow_large: bool, as_json: bool)
         raise AppError("demo-stopped", "The demo was stopped before its end.", left)
 
     whole = time.monotonic() - began
-    _table(display, last, installed, whole)
+    judged = operations.get(started.id).view().train
+    if judged and judged.evaluation:
+        display.line(f"\n3. Result on {judged.evaluation.rows} held-out messages\n\n  {judged.evaluation.verdict}")
+    display.line(
+        f"  installed in {duration(installed)}, trained in {duration(last['train_seconds'])} "
+        f"at {last['real_tokens_per_second']:,.0f} real tokens a second, all in {duration(whole)}"
+    )
     display.line(
         f"\nRun: {started.folder}\nAdapter: {last['adapter']}\n\nNext:\n"
         f'  fettle chat {started.id} "{_prompt(skill)}"\n  fettle            the window, with this run in it'
@@ -72,17 +77,6 @@ def _ensure_environment(operations: Operations, display: Display, *, allow_large
     seconds = time.monotonic() - began
     display.line(f"  {last['generation']} is active ({duration(seconds)})")
     return seconds
-
-
-def _table(display: Display, last: Event, installed: float, whole: float) -> None:
-    display.line("\n3. Result on 100 held-out messages\n")
-    display.line(f"  {'':14}{'before':>10}{'after':>10}")
-    display.line(f"  {'exact match':14}{last['base_exact_match']:>10.0%}{last['tuned_exact_match']:>10.0%}")
-    display.line(f"  {'loss':14}{last['base_loss']:>10.3f}{last['tuned_loss']:>10.3f}")
-    display.line(
-        f"\n  installed in {duration(installed)}, trained in {duration(last['train_seconds'])} "
-        f"at {last['real_tokens_per_second']:,.0f} real tokens a second, all in {duration(whole)}"
-    )
 
 
 def _prompt(skill: str) -> str:

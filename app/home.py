@@ -24,7 +24,7 @@ from env_manager.keeping.relocate import relocate
 # Everything that Fettle makes in its folder; an uninstall touches nothing else that may lie there.
 PARTS = {
     "envs": "environments",
-    "cache": "package cache",
+    "cache": "package cache, and rows kept as tokens",
     "wheels": "large wheels",
     "python": "interpreters",
     "runs": "runs and their adapters",

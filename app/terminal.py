@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 import typer
 
 from app.api.schema import Problem
+from app.api.schema_evaluation import EvaluationView, IntervalView
 from app.operations import Operations, follow_events
 from app.views import Followed
+from trainer.evaluation.words import IN_WORDS, figure
 from trainer.operation import Event, ask
 
 
@@ -133,6 +135,8 @@ class Display:
     def _evaluation(self, event: Event) -> None:
         if event["type"] == "sample":
             self.line(f"    {event['prompt'][:80]}\n      -> {event['text'][:200]}")
+        elif event["side"] == "comparison":
+            self.line("\n".join(["", *evaluation_lines(EvaluationView.model_validate(event))]))
         elif event["side"] == "training":
             self.line(f"    held out: loss {event['loss']:.4f}{', the best so far' if event['best'] else ''}")
         elif event.get("exact_match") is not None:
@@ -151,6 +155,22 @@ class Display:
     def _rewrite(self, text: str) -> None:
         if self._live:
             print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+
+
+def evaluation_lines(evaluation: EvaluationView) -> list[str]:
+    """Base and tuned as a table with the ranges of 95 %, and the verdict below it."""
+    head = f"  {'':12}{'base':>25}{'tuned':>30}{'difference':>30}"
+    rows = [
+        f"  {IN_WORDS[each.name]:12}{_ranged(each.name, each.base):>25}{_ranged(each.name, each.tuned):>30}"
+        f"{_ranged(each.name, each.difference, '+'):>30}"
+        for each in evaluation.measures
+    ]
+    return [head, *rows, "", f"  {evaluation.verdict}"]
+
+
+def _ranged(name: str, interval: IntervalView, sign: str = "") -> str:
+    value, low, high = (figure(name, each, sign) for each in (interval.value, interval.low, interval.high))
+    return f"{value} ({low} to {high})"
 
 
 def _downloaded(step: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from app.api.schema import (
     CoverageView,
-    EvaluationView,
     FindingView,
     InstallView,
     OperationView,
@@ -16,6 +15,7 @@ from app.api.schema import (
     StepView,
     TrainView,
 )
+from app.api.schema_evaluation import EvaluationView
 from app.errors import problem
 from env_manager.diagnosing.diagnosis import Finding, diagnose_install
 from trainer import checkpoints
@@ -109,7 +109,7 @@ class Followed:
             case "step":
                 self._newest = event
                 self.losses.append((event["step"], event["loss"]))
-            case "eval" if event["side"] in ("base", "tuned"):
+            case "eval" if event["side"] in ("base", "tuned", "comparison"):
                 self._evaluations[event["side"]] = event
             case "warning":
                 self._warnings.append(event["message"])
@@ -190,13 +190,15 @@ class Followed:
     def _evaluation(self) -> EvaluationView | None:
         if not self._evaluations:
             return None
-        base, tuned = self._evaluations.get("base", {}), self._evaluations.get("tuned", {})
+        base, tuned, both = (self._evaluations.get(side, {}) for side in ("base", "tuned", "comparison"))
         return EvaluationView(
-            rows=(base or tuned)["rows"],
+            rows=(base or tuned or both)["rows"],
             base_loss=base.get("loss"),
             tuned_loss=tuned.get("loss"),
             base_exact_match=base.get("exact_match"),
             tuned_exact_match=tuned.get("exact_match"),
+            measures=both.get("measures", []),
+            verdict=both.get("verdict", ""),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Worker:
         self._answers: dict[str, asyncio.Queue[dict[str, Any] | None]] = {}
         self._starting = asyncio.Lock()
 
-    async def ask(self, generation: Generation, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def ask(self, generation: Generation, request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Send one request and stream its lines, the last of them `done` or `failed`; leaving early stops the answer."""
         identity = uuid.uuid4().hex
         process = await self._running(generation)

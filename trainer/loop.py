@@ -18,7 +18,7 @@ from trainer.data.masks import encode
 from trainer.data.reading import read_samples
 from trainer.data.token_cache import encode_cached, token_cache
 from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
-from trainer.evaluation.before_after import BeforeAfter, answerable
+from trainer.evaluation.before_after import BeforeAfter
 from trainer.export.adapter import save_adapter
 from trainer.going_on import go_on
 from trainer.held_out import HeldOut
@@ -54,7 +54,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.phase("data", "Reading the data")
     samples = read_samples(spec.data)
     run.warn(*samples.left_out())
-    held_out = answerable(samples.held_out, spec.evaluation.rows)
+    held_out = samples.held_out[: spec.evaluation.rows]
     tokenizer = load_tokenizer(Path(spec.model))
     encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder))
     examples = encoded.examples
@@ -90,7 +90,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
 
     about = {"data": fingerprint(examples), "versions": report.versions()}
     progress = go_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
-    judged = BeforeAfter(spec.evaluation, held_out, held_out_examples, tokenizer, run)
+    judged = BeforeAfter(operation.folder, spec.evaluation, held_out, held_out_examples, tokenizer, run)
     judged.judge_base(model, progress)
 
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.

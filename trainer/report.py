@@ -144,8 +144,12 @@ class Report:
     def evaluated(self, side: str, rows: int, score: Score, seconds: float) -> None:
         """The held-out score of one side."""
         self._operation.emit(
-            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=score.answers, seconds=round(seconds, 2)
+            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=[each for each in score.answers if each is not None][:5], seconds=round(seconds, 2)
         )  # fmt: skip
+
+    def compared(self, record: dict[str, Any]) -> None:
+        """What the difference between both sides is: measures with intervals, and a verdict."""
+        self._operation.emit("eval", side="comparison", **record)
 
     def finish(
         self,

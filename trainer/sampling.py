@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from trainer.data.samples import Message, Sample
+from trainer.data.samples import Place, Sample
+from trainer.data.templates import Renderer
 from trainer.errors import TrainError
-from trainer.evaluation.judging import answer
+from trainer.evaluation.judging import answer, question
 from trainer.report import Report
 from trainer.spec import RunSpec
 
@@ -22,8 +23,8 @@ class Sampling:
     def __init__(self, spec: RunSpec, held_out: Sequence[Sample], report: Report) -> None:
         self._every, self._longest, self._report = spec.training.sample_every, spec.evaluation.max_new_tokens, report
         lines = [line.strip() for line in spec.training.sample_prompts.splitlines() if line.strip()]
-        self._prompts: list[list[Message]] = [[{"role": "user", "content": line}] for line in lines]
-        self._prompts = self._prompts or [list(sample.messages[:-1]) for sample in held_out[:HELD_OUT_PROMPTS]]
+        self._prompts = [_asking(line, number) for number, line in enumerate(lines, 1)]
+        self._prompts = self._prompts or [sample for sample in held_out if sample.answer][:HELD_OUT_PROMPTS]
         if self._every and not self._prompts:
             raise TrainError(
                 "held-out-missing",
@@ -37,7 +38,14 @@ class Sampling:
             return
         model.eval()
         with torch.inference_mode():
-            said = answer(model, tokenizer, self._prompts, self._longest)
+            renderer = Renderer(tokenizer)
+            said = answer(model, tokenizer, [question(renderer, each) for each in self._prompts], self._longest)
         model.train()
-        for turns, text in zip(self._prompts, said, strict=True):
-            self._report.sample(step, turns[-1]["content"], text)
+        for sample, text in zip(self._prompts, said, strict=True):
+            self._report.sample(step, sample.messages[-2]["content"], text)
+
+
+def _asking(line: str, number: int) -> Sample:
+    """A prompt as a row whose answer is still to be given."""
+    place = Place("training.sample_prompts", number, number)
+    return Sample("conversation", place, ({"role": "user", "content": line}, {"role": "assistant", "content": ""}))

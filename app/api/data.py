@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from app.api.deps import OperationsDep
+from app.api.deps import OperationsDep, WorkerDep
 from app.api.events import NDJSON
-from app.api.schema_data import DataCheckRequest, DataLine
+from app.api.schema_data import DataCheckRequest, DataLine, PreviewLine, PreviewRequest
 from app.data_check import check_lines
+from app.data_preview import preview_line, preview_request
 
 router = APIRouter(prefix="/data")
 
@@ -29,5 +31,22 @@ async def check(request: DataCheckRequest, operations: OperationsDep) -> Streami
         async with aclosing(found):
             async for line in found:
                 yield line.model_dump_json(exclude_defaults=True) + "\n"
+
+    return StreamingResponse(lines(), media_type=NDJSON)
+
+
+@router.post(
+    "/preview",
+    responses={200: {"model": PreviewLine, "description": "One `PreviewLine` a line."}},
+    response_class=StreamingResponse,
+)
+async def preview(request: PreviewRequest, operations: OperationsDep, worker: WorkerDep) -> StreamingResponse:
+    """Stream a page of rows token by token, then what all rows come to; leaving early ends it."""
+    generation, asked = await asyncio.to_thread(preview_request, operations, request)
+
+    async def lines() -> AsyncIterator[str]:
+        async with aclosing(worker.ask(generation, asked)) as answers:
+            async for line in answers:
+                yield preview_line(line).model_dump_json(exclude_defaults=True) + "\n"
 
     return StreamingResponse(lines(), media_type=NDJSON)

@@ -16,10 +16,10 @@ from app.api.schema import (
 )
 from app.api.schema_generations import DiskView, UpdateRequest, UpdateView
 from app.checking import check_environment
+from app.disk import clear_cache as clear_spare_cache
 from app.disk import disk_view
 from app.environment import plan_as_asked
 from app.updating import start_update, update_view
-from env_manager.keeping import removal
 from env_manager.planning.torch_index import Asked
 
 router = APIRouter(prefix="/environment")
@@ -81,6 +81,6 @@ def disk(operations: OperationsDep) -> DiskView:
 
 @router.post("/cache/clear")
 def clear_cache(operations: OperationsDep) -> DiskView:
-    """Delete what no environment uses from the package cache."""
-    removal.clear_cache(operations.store)
+    """Delete from the cache what no environment uses, and the rows kept as tokens."""
+    clear_spare_cache(operations)
     return disk_view(operations)

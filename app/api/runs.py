@@ -6,6 +6,8 @@ from fastapi import APIRouter
 
 from app.api.deps import OperationsDep
 from app.api.schema import Curve, LogPage, OperationView, RunRequest
+from app.api.schema_evaluation import WorstRows
+from app.errors import AppError
 from app.operations import read_log
 from trainer.spec import RunSpec
 from trainer.spec.presets import PRESETS
@@ -33,6 +35,20 @@ def start_run(request: RunRequest, operations: OperationsDep) -> OperationView:
 def curve(identity: str, operations: OperationsDep) -> Curve:
     """The whole loss curve of a run so far."""
     return Curve(loss=list(dict(operations.get(identity).losses).items()))
+
+
+@router.get("/runs/{identity}/worst")
+def worst(identity: str, operations: OperationsDep) -> WorstRows:
+    """The held-out rows that the tuned model does worst on."""
+    try:
+        text = (operations.get(identity).folder / "evaluation.json").read_text(encoding="utf-8")
+        return WorstRows.model_validate_json(text)
+    except (OSError, ValueError) as error:
+        raise AppError(
+            "evaluation-missing",
+            f"What {identity} was judged on cannot be read.",
+            "Start the run again with held-out rows.",
+        ) from error
 
 
 @router.get("/operations/{identity}")

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.schema_evaluation import EvaluationView
 from app.api.schema_generations import CheckView, GenerationView, HistoryView
 from trainer.operation import State
 from trainer.spec import RunSpec
@@ -120,16 +121,6 @@ class InstallView(BaseModel):
     steps: list[StepView]
     generation: str | None
     findings: list[FindingView]
-
-
-class EvaluationView(BaseModel):
-    """Base and tuned on the held-out rows; exact match is a share from 0 to 1."""
-
-    rows: int
-    base_loss: float | None = None
-    tuned_loss: float | None = None
-    base_exact_match: float | None = None
-    tuned_exact_match: float | None = None
 
 
 class CoverageView(BaseModel):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.schema import Problem
 from trainer.data.formats import FormatName
+from trainer.spec.data import Data
 
 
 class DataCheckRequest(BaseModel):
@@ -60,4 +61,84 @@ class DataLine(BaseModel):
     share: float | None = None
     finding: DataFinding | None = None
     report: DataReport | None = None
+    problem: Problem | None = None
+
+
+class PreviewRequest(BaseModel):
+    """A page of rows as this model will see them under these settings; with `statistics` also what all rows come to."""
+
+    model: str = Field(min_length=1, max_length=4000)
+    data: Data
+    first: int = Field(default=1, ge=1)
+    rows: int = Field(default=5, ge=1, le=20)
+    statistics: bool = True
+
+
+class PreviewToken(BaseModel):
+    """`text` is empty where a token is a further part of the character before it."""
+
+    id: int
+    text: str
+    state: Literal["trained", "context", "cut"]
+
+
+class PreviewText(BaseModel):
+    """One text that a row is learned from; `hidden` tokens of a very long one are not listed."""
+
+    tokens: list[PreviewToken]
+    hidden: int
+
+
+class PreviewFinding(BaseModel):
+    """What is worth knowing; `rows` is their number, 0 where it is said of one row."""
+
+    kind: str
+    sentence: str
+    rows: int = 0
+
+
+class PreviewRow(BaseModel):
+    """A row by its number among those that are trained on, with counts of all its tokens."""
+
+    number: int
+    place: str
+    trained: int
+    context: int
+    cut: int
+    texts: list[PreviewText]
+    findings: list[PreviewFinding]
+
+
+class PreviewLengths(BaseModel):
+    """`counts[n]` texts have from `edges[n]` to below `edges[n + 1]` tokens; on a log scale edges double."""
+
+    scale: Literal["linear", "log"]
+    edges: list[int]
+    counts: list[int]
+
+
+class PreviewStatistics(BaseModel):
+    """All rows together; lengths are in tokens before the cut, `tokens` are those of the texts that are learned from."""
+
+    rows: int
+    held_out_rows: int
+    left_out: list[str]
+    texts: int
+    tokens: int
+    trained: int
+    longest: int
+    max_length: int
+    longer: int
+    lengths: PreviewLengths
+    findings: list[PreviewFinding]
+
+
+class PreviewLine(BaseModel):
+    """One line of a preview: which template and why, the rows, how far it is, and what all rows come to."""
+
+    type: Literal["template", "row", "progress", "statistics", "done", "failed"]
+    text: str = ""
+    share: float | None = None
+    row: PreviewRow | None = None
+    statistics: PreviewStatistics | None = None
     problem: Problem | None = None

@@ -199,10 +199,16 @@ def test_the_cache_is_cleared_by_a_command_too(store: Store) -> None:
     lost = store.cache / "archive-v0" / "lost"
     lost.mkdir(parents=True)
     (lost / "wheel.bin").write_bytes(os.urandom(2_000_000))
-    assert fettle("home", "clear-cache", "--preview").stdout == "2 MB would be free.\n"
+    tokens = store.root / "cache" / "tokens"
+    for entry in ("entry", ".being-written.part"):
+        (tokens / entry).mkdir(parents=True)
+        (tokens / entry / "ids.int32").write_bytes(os.urandom(1_000_000))
+    told = "2 MB of packages and 1 MB of tokens {} free.\n"
+    assert fettle("home", "clear-cache", "--preview").stdout == told.format("would be")
     assert lost.exists()
-    assert fettle("home", "clear-cache").stdout == "2 MB are free.\n"
+    assert fettle("home", "clear-cache").stdout == told.format("are")
     assert not lost.exists() and not list(store.cache.glob(".*"))
+    assert [entry.name for entry in tokens.iterdir()] == [".being-written.part"]
 
 
 def test_a_plan_can_be_asked_for_before_anything_is_installed(page: httpx.Client) -> None:

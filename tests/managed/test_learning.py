@@ -188,7 +188,8 @@ def test_streamed_chat_says_what_batched_evaluation_says(tmp_path: Path, tokeniz
     adapter = tmp_path / "run" / "adapter"
     model = PeftModel.from_pretrained(load_base(STARTER, torch.float32), adapter).eval()
     asked = [row[:-1] for row in rows[:4]]
-    batched = answer(model, tokenizer, asked, 24)
+    prompts = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked]
+    batched = answer(model, tokenizer, prompts, 24)
     chat = Chat()
     for turns, expected in zip(asked, batched, strict=True):
         request = {
@@ -207,7 +208,7 @@ def test_a_run_reports_every_step_and_both_scores(tmp_path: Path) -> None:
     steps = [event for event in events if event["type"] == "step"]
     assert [event["step"] for event in steps] == [1, 2, 3]
     assert all(event["tokens"] > event["scored"] > 0 for event in steps)
-    assert [event["side"] for event in events if event["type"] == "eval"] == ["base", "tuned"]
+    assert [event["side"] for event in events if event["type"] == "eval"] == ["base", "tuned", "comparison"]
     last = events[-1]
     assert last["type"] == "done" and last["real_tokens"] == sum(event["tokens"] for event in steps)
 

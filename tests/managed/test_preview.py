@@ -146,6 +146,14 @@ def test_what_training_would_refuse_is_refused_with_the_same_code(
     assert shown_first.value.message == trained.value.message
 
 
+@pytest.mark.parametrize("settings", [{}, {"deduplicate": True}])
+def test_a_row_behind_the_last_is_refused_with_how_many_there_are(tmp_path: Path, settings: Any) -> None:
+    data = Data(train=write(tmp_path, *ROWS), **settings)
+    with pytest.raises(TrainError, match="There is no row 5: 4 are trained on") as caught:
+        shown(model(tmp_path / "m", LLAMA3), data, first=5)
+    assert caught.value.code == "data-row-missing"
+
+
 def test_rows_are_those_that_are_left_after_parting_and_mixing(tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps(talk("from", "the other")) + "\n")

@@ -15,6 +15,7 @@ from trainer.data.reading import Samples, first_samples, read_samples
 from trainer.data.samples import Sample
 from trainer.data.templates import settle_template
 from trainer.data.token_cache import encode_cached
+from trainer.errors import TrainError
 from trainer.models.tokenizer import load_tokenizer
 from trainer.spec import Data
 
@@ -109,6 +110,12 @@ def _on_a_thread(
 
 def _page(tokenizer: Any, samples: Sequence[Sample], rows: slice, data: Data) -> Iterator[Line]:
     """The template and why, then the rows; which template is chosen may depend on all of the samples."""
+    if not samples[rows]:
+        raise TrainError(
+            "data-row-missing",
+            f"There is no row {rows.start + 1}: {len(samples):,} are trained on.",
+            f"Choose a row from 1 to {len(samples)}.",
+        )
     yield {"type": "template", "text": settle_template(tokenizer, samples, data.template)}
     for number, (sample, wholes) in enumerate(by_row(tokenizer, samples[rows], data), rows.start + 1):
         yield {"type": "row", **_row(tokenizer, number, sample, wholes, data)}

@@ -53,6 +53,7 @@ class Sample:
     text: str = ""
 
     @property
-    def ends_with_answer(self) -> bool:
-        """Whether the last turn is one that a model could be asked to give."""
-        return bool(self.messages) and self.messages[-1]["role"] == "assistant"
+    def answer(self) -> str:
+        """The last turn's text where it is the assistant's: what a model can be asked to give. Else empty."""
+        last = self.messages[-1] if self.messages else None
+        return last["content"] if last and last["role"] == "assistant" else ""

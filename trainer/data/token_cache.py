@@ -36,6 +36,7 @@ MOST_BYTES = 8 << 30  # of all entries together; the ones not used for the longe
 ABANDONED_SECONDS = 86_400.0  # a folder that nobody finished in a day belongs to a killed process
 IDS, LABELS, ROWS, META = "ids.int32", "labels.int32", "rows.int64", "meta.json"
 COLUMNS = 6  # of a row: where it ends, its file, row and line, the tokens cut, the answers dropped
+Encode = Callable[[Any], Encoded]  # appends every example to a list or a file
 CODE = ("answers.py", "findings.py", "masks.py", "templates.py")
 
 
@@ -108,13 +109,17 @@ def encode_cached(
     `tell` is called after every row that is tokenised, as in `encode_into`.
     """
     template = settle_template(tokenizer, samples, data.template)
+
+    def encode(target: Any) -> Encoded:
+        return encode_into(target, tokenizer, samples, data, template, tell)
+
     if cache is None or not samples:
-        return encode_into([], tokenizer, samples, data, template, tell)
+        return encode([])
     entry = cache / key(tokenizer, samples, data)
     found = _read(entry)
     if found is None:
         shutil.rmtree(entry, ignore_errors=True)
-        found = _write(entry, tokenizer, samples, data, template, tell)
+        found = _write(entry, encode)
         _prune(cache, entry)
     return found
 
@@ -161,39 +166,24 @@ def _read(entry: Path) -> Encoded | None:
     return encoded
 
 
-def _write(
-    entry: Path,
-    tokenizer: Any,
-    samples: Sequence[Sample],
-    data: Data,
-    template: str,
-    tell: Callable[[int], None],
-) -> Encoded:
+def _write(entry: Path, encode: Encode) -> Encoded:
     partial = entry.with_name(f".{uuid.uuid4().hex}.part")
     try:
         entry.parent.mkdir(exist_ok=True)
-        encoded = _fill(partial, tokenizer, samples, data, template, tell)
+        _fill(partial, encode)
         with suppress(OSError):  # another run has made the same entry in the meantime
             os.rename(partial, entry)
-        stored = _read(entry)
-        return stored or encode_into([], tokenizer, samples, data, encoded.template, tell)
+        return _read(entry) or encode([])
     except OSError:
-        return encode_into([], tokenizer, samples, data, template, tell)
+        return encode([])
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fill(
-    partial: Path,
-    tokenizer: Any,
-    samples: Sequence[Sample],
-    data: Data,
-    template: str,
-    tell: Callable[[int], None],
-) -> Encoded:
+def _fill(partial: Path, encode: Encode) -> None:
     writer = _Writer(partial)
     try:
-        encoded = encode_into(writer, tokenizer, samples, data, template, tell)
+        encoded = encode(writer)
     finally:
         writer.close()
     findings = encoded.findings
@@ -210,7 +200,6 @@ def _fill(
         json.dump(meta, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    return encoded
 
 
 def _prune(cache: Path, kept: Path) -> None:

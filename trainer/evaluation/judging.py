@@ -1,29 +1,43 @@
-"""Judge a model on held-out rows: loss on the answers, and how many answers come out exactly right."""
+"""Judge a model on held-out rows: what each costs it in nats, and what it answers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from trainer.data.batches import collate
 from trainer.data.masks import IGNORED, Example
-from trainer.data.samples import Message, Sample
+from trainer.data.samples import Place, Sample
+from trainer.data.templates import Renderer
+from trainer.evaluation.scores import exact_match
 from trainer.spec import Evaluation
 
 ROWS_AT_ONCE = 50
+LOGITS_AT_ONCE = 1 << 27  # half a gigabyte in fp32; 50 long rows of a large vocabulary would be sixty
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Score:
-    """`loss` in nats a scored token; `exact_match` a share from 0 to 1, None when answers were not generated."""
+    """One side's `nats` and `tokens` by row (0 where nothing is scored), and its answers by row.
 
-    loss: float
-    exact_match: float | None
-    answers: list[str]
+    A row's answer is None where the row asks for none; there are no answers at all where none were generated.
+    """
+
+    nats: list[float]
+    tokens: list[int]
+    answers: list[str | None]
+    exact_match: float | None = None
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy over all scored tokens, in nats."""
+        return sum(self.nats) / sum(self.tokens) if sum(self.tokens) else math.nan
 
 
 def judge(
@@ -39,44 +53,106 @@ def judge(
     model.eval()
     try:
         with torch.inference_mode():
-            loss = held_out_loss(model, tokenizer.pad_token_id, examples)
-            if not spec.generate:
-                return Score(loss, None, [])
-            answers: list[str] = []
-            for start in range(0, len(samples), ROWS_AT_ONCE):
-                if stopping():
-                    return Score(loss, None, answers)
-                asked = [list(sample.messages[:-1]) for sample in samples[start : start + ROWS_AT_ONCE]]
-                answers += answer(model, tokenizer, asked, spec.max_new_tokens)
+            nats, tokens = _by_row(samples, examples, row_losses(model, tokenizer.pad_token_id, examples))
+            asked = [row for row, sample in enumerate(samples) if sample.answer] if spec.generate else []
+            renderer = Renderer(tokenizer)
+            prompts = [question(renderer, samples[row]) for row in asked]
+            said = answer(model, tokenizer, prompts, spec.max_new_tokens, stopping)
     finally:
         model.train(was_training)
-    right = sum(said.strip() == row.messages[-1]["content"].strip() for said, row in zip(answers, samples, strict=True))
-    return Score(loss, right / len(samples), answers)
+    if len(said) < len(asked) or not asked:
+        return Score(nats, tokens, [])
+    answers: list[str | None] = [None] * len(samples)
+    for row, text in zip(asked, said, strict=True):
+        answers[row] = text
+    right = sum(exact_match(text, samples[row].answer) for row, text in zip(asked, said, strict=True))
+    return Score(nats, tokens, answers, right / len(asked))
+
+
+def question(renderer: Renderer, sample: Sample) -> str:
+    """What precedes a row's last turn, rendered as it was for training, up to where the answer begins."""
+    return renderer.text(sample.messages[:-1], sample, ask=True)
 
 
 def held_out_loss(model: Any, pad: int, examples: Sequence[Example]) -> float:
     """Mean cross-entropy over all scored tokens of the examples, in nats."""
-    total, scored = 0.0, 0
-    by_length = sorted(examples, key=lambda example: len(example.ids))
-    for start in range(0, len(by_length), ROWS_AT_ONCE):
-        batch = collate(by_length[start : start + ROWS_AT_ONCE], pad)
+    nats = row_losses(model, pad, examples)
+    scored = sum(example.scored for example in examples)
+    return sum(nats) / scored if scored else math.nan
+
+
+def row_losses(model: Any, pad: int, examples: Sequence[Example]) -> list[float]:
+    """The sum of the cross-entropy over each example's scored tokens, in nats."""
+    order = sorted(
+        range(len(examples)), key=lambda row: -len(examples[row].ids)
+    )  # the largest first: want of memory shows
+    longest = max((len(example.ids) for example in examples), default=1)
+    at_once = min(ROWS_AT_ONCE, max(1, LOGITS_AT_ONCE // (longest * model.config.get_text_config().vocab_size)))
+
+    def losses(rows: Sequence[int]) -> list[float]:
+        batch = collate([examples[row] for row in rows], pad)
         device = model.device
         logits = model(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
         labels = batch.labels[:, 1:].to(device)
-        total += torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        ).item()
-        scored += batch.scored
-    return total / scored if scored else math.nan
+        each = torch.nn.functional.cross_entropy(
+            logits[:, :-1].float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return each.view(labels.shape).sum(1).tolist()
+
+    found = _in_portions(order, at_once, losses)
+    return [nats for _, nats in sorted(zip(order, found, strict=True))]
 
 
-def answer(model: Any, tokenizer: Any, asked: Sequence[list[Message]], max_new_tokens: int) -> list[str]:
-    """Greedy answers to several conversations at once (padded on the left)."""
-    prompts = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked]
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
-    produced = model.generate(
-        **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-    )
-    answers: list[str] = tokenizer.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return answers
+def answer(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Greedy answers to several prompts at once (padded on the left); fewer than prompts where it was stopped."""
+
+    def answers(some: Sequence[str]) -> list[str]:
+        inputs = tokenizer(list(some), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+        inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        produced = model.generate(
+            **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
+        said: list[str] = tokenizer.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return said
+
+    return _in_portions(prompts, ROWS_AT_ONCE, answers, stopping)
+
+
+def _in_portions(
+    items: Sequence[T],
+    at_once: int,
+    compute: Callable[[Sequence[T]], list[R]],
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[R]:
+    """The results of all items; where memory runs out, half as many are computed at once from then on."""
+    results: list[R] = []
+    while len(results) < len(items) and not stopping():
+        portion = items[len(results) : len(results) + at_once]
+        try:
+            results += compute(portion)
+        except torch.OutOfMemoryError:
+            if len(portion) == 1:
+                raise
+            at_once = len(portion) // 2
+    return results
+
+
+def _by_row(
+    samples: Sequence[Sample], examples: Sequence[Example], losses: Sequence[float]
+) -> tuple[list[float], list[int]]:
+    """Nats and scored tokens of each sample: a row may have become several examples, or none."""
+    row_of: dict[Place | None, int] = {}
+    for row, sample in enumerate(samples):
+        row_of.setdefault(sample.place, row)
+    nats, tokens = [0.0] * len(samples), [0] * len(samples)
+    for example, loss in zip(examples, losses, strict=True):
+        row = row_of[example.place]
+        nats[row] += loss
+        tokens[row] += example.scored
+    return nats, tokens

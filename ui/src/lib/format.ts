@@ -1,5 +1,7 @@
 // Figures as a person reads them. Sizes are decimal, as disks and download pages count.
 
+import type { Measure } from './types'
+
 const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB']
 
 export function bytes(count: number): string {
@@ -42,6 +44,17 @@ export function share(value: number | null | undefined): string {
   // 99.96 % must not read as 100 %: a perfect score is claimed only where it is one.
   const shown = percent < 100 && percent > 99.9 ? 99.9 : percent
   return `${Number(shown.toFixed(1))} %`
+}
+
+/** A measure's value and its range, as ["95 %", "89 % to 98 %"]; a difference of shares is told in points. */
+export function ranged(measure: Measure['name'], interval: Measure['base'], difference = false): [string, string] {
+  const shown = measure === 'loss' || measure === 'perplexity' ? loss : difference ? points : share
+  const text = (value: number | null) => (difference && value !== null && value > 0 ? '+' : '') + shown(value)
+  return [text(interval.value), interval.value === null ? '' : `${text(interval.low)} to ${text(interval.high)}`]
+}
+
+function points(value: number | null): string {
+  return share(value).replace('%', 'points')
 }
 
 export function count(value: number): string {
