@@ -8,6 +8,7 @@ import trainer
 from app.api.schema import DatasetView, ModelView
 from trainer.data.reading import mixed_in
 from trainer.data.sources import HUB
+from trainer.export.origin import home_relative
 from trainer.spec import RunSpec
 
 STARTER = Path(trainer.__file__).parent / "starter"
@@ -79,6 +80,22 @@ def with_names_resolved(spec: RunSpec) -> RunSpec:
             "data.held_out": _absolute(held_out) if held_out else known_data and known_data.held_out,
         }
     )
+
+
+def names_of(spec: RunSpec) -> dict[str, str | None]:
+    """The other way round: names for paths, and `~` for the home folder, so that the spec holds on other machines.
+
+    Paths of a checkout or of a person are nobody else's business.
+    """
+    model = next((known.id for known in models() if known.path == spec.model), home_relative(spec.model))
+    data = next((known for known in datasets() if known.train == spec.data.train), None)
+    held_out = None if data and data.held_out == spec.data.held_out else spec.data.held_out
+    return {
+        "model": model,
+        "data.train": data.id if data else home_relative(spec.data.train),
+        "data.mix": "; ".join(f"{home_relative(name)} = {weight:g}" for name, weight in mixed_in(spec.data.mix)),
+        "data.held_out": held_out and home_relative(held_out),
+    }
 
 
 def _absolute(path: str) -> str:

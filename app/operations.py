@@ -103,6 +103,7 @@ class Operations:
                 "title": spec.name or models.title_of(spec),
                 "spec": spec.model_dump(mode="json"),
                 "spec_hash": spec.digest(),
+                "named": models.names_of(spec),
                 **data,
                 "generation": generation.id,
                 "lock_sha256": generation.lock_sha256,

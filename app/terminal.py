@@ -107,6 +107,8 @@ class Display:
             case "progress" if "chosen" in event:
                 for reason in event["chosen"].values():
                     self.line(f"    {reason}")
+            case "progress" if "checked" in event:
+                self.line(f"    {event['text']}")
             case "progress" if "trained_parameters" in event:
                 share = event["trained_parameters"] / event["parameters"]
                 self.line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from typing import Any
 
 import psutil
@@ -48,6 +49,24 @@ def choose_threads(asked: int | None, model: Any) -> tuple[int, str]:
         return 1, f"1: a model of {parameters / 1e6:.1f}M parameters waits longer for a second thread than it gains"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores, f"{cores}: one a core"
+
+
+def hardware(device: str) -> str:
+    """The machine in words; asked only once the device is chosen, because it looks at CUDA."""
+    machine = f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB memory"
+    if device != "cuda":
+        return machine
+    about = torch.cuda.get_device_properties(0)
+    return f"{about.name} with {about.total_memory / 1e9:.0f} GB; {machine}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def memory_in_use(device: str) -> int:

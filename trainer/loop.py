@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from trainer.data.batches import training_batches
 from trainer.data.masks import encode
 from trainer.data.reading import read_samples
 from trainer.data.token_cache import encode_cached, token_cache
-from trainer.device import choose_device, choose_precision, choose_threads, memory_in_use
+from trainer.device import choose_device, choose_precision, choose_threads, hardware, memory_in_use
 from trainer.evaluation.before_after import BeforeAfter
-from trainer.export.adapter import save_adapter
+from trainer.export.adapter import describe, save_adapter
+from trainer.export.reload_check import read_back
 from trainer.going_on import go_on
 from trainer.held_out import HeldOut
 from trainer.models.loading import load_base, with_lora
@@ -83,7 +85,12 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     prepare_model(model, spec)
     model, optimizer = accelerator.prepare(model, optimizer)
     run.chosen(
-        device=why_device, precision=why_precision, threads=why_threads, sleep=why_awake, target_modules=adapted.why
+        device=why_device,
+        precision=why_precision,
+        threads=why_threads,
+        sleep=why_awake,
+        hardware=hardware(device),
+        target_modules=adapted.why,
     )
     run.coverage(adapted.coverage)
     run.warn(*adapted.warnings)
@@ -148,6 +155,11 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
         return
     run.phase("saving", "Saving the adapter")
     watch.put_best(model, progress)
-    adapter = save_adapter(accelerator.unwrap_model(model), tokenizer, operation.folder)
+    own = accelerator.unwrap_model(model)
+    adapter = save_adapter(own, tokenizer, operation.folder)
+    fresh_base = partial(load_base, Path(spec.model), torch.float32)
+    rows = samples.held_out or samples.train
+    proof = read_back(run, own, tokenizer, adapter, rows, fresh_base, accelerator.autocast(), precision)
     judged.judge_tuned(model)
+    describe(adapter, operation.folder, proof)
     run.finish(run.ending() or "done", adapter, base=judged.base, tuned=judged.tuned)

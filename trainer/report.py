@@ -46,6 +46,7 @@ class Report:
         began_before = any(event["type"] == "hello" for event in read_events(operation.folder))
         resumed = {"resumed_from": found} if began_before else {}
         self._board: Board | None = None
+        self._checked: bool | None = None
         operation.emit("hello", versions=versions(), executable=sys.executable, path=sys.path, **resumed)
 
     def _on_terminate(self, *_: Any) -> None:
@@ -147,6 +148,11 @@ class Report:
             "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=[each for each in score.answers if each is not None][:5], seconds=round(seconds, 2)
         )  # fmt: skip
 
+    def read_back(self, good: bool, text: str, where: str) -> None:
+        """Whether the saved adapter says the same as the model in memory."""
+        self._checked = good
+        self._operation.emit("progress", checked=good, text=text, base=where)
+
     def compared(self, record: dict[str, Any]) -> None:
         """What the difference between both sides is: measures with intervals, and a verdict."""
         self._operation.emit("eval", side="comparison", **record)
@@ -162,6 +168,7 @@ class Report:
         self._operation.emit(
             kind,
             adapter=adapter and str(adapter),
+            checked=self._checked,
             train_seconds=round(self._seconds, 2),
             real_tokens=self._tokens,
             real_tokens_per_second=round(self._tokens / self._seconds, 1) if self._seconds else 0.0,

@@ -1,0 +1,99 @@
+"""Proof that what was saved is what was trained: the adapter read back from disk says the same as the model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from peft import PeftModel
+
+from trainer.data.samples import Sample
+from trainer.errors import TrainError
+from trainer.export.agreement import Agreement, compare, prompts_of, said_by
+from trainer.models.tokenizer import load_tokenizer
+from trainer.report import Report
+
+ROOM = 1.2  # times the base's size that has to be free for a second one
+READ_BACK = "read-back"
+
+
+def check_reload(
+    model: PeftModel,
+    tokenizer: Any,
+    adapter: Path,
+    samples: Sequence[Sample],
+    fresh_base: Callable[[], Any],
+    autocast: AbstractContextManager[Any],
+    precision: str,
+) -> tuple[Agreement, str]:
+    """Compare them, and say what the saved adapter was put on: a base from disk, or where memory is short the one in use.
+
+    The saved tokenizer has to render and cut the same prompts into the same tokens, or `ValueError` is raised.
+    """
+    prompts = prompts_of(tokenizer, samples)
+    again = load_tokenizer(adapter)
+    if prompts_of(again, samples) != prompts or again(prompts)["input_ids"] != tokenizer(prompts)["input_ids"]:
+        raise ValueError("the saved tokenizer makes other tokens of the same text")
+    was_training = model.training
+    model.eval()
+    try:
+        with autocast:
+            ours = said_by(model, tokenizer, prompts)
+            if _room_for_another(model):
+                where = "a base loaded from disk again"
+                theirs = said_by(_loaded(fresh_base, adapter, model.device), again, prompts)
+            else:
+                where = "the base in memory, which leaves no room for another"
+                theirs = _on_the_base_in_memory(model, again, adapter, prompts)
+    finally:
+        model.train(was_training)
+    return compare(ours, theirs, precision), where
+
+
+def read_back(run: Report, *of: Any) -> Agreement | None:
+    """Make `check_reload` and tell how it went; None where it was not made. No outcome ends the run: what was saved stays."""
+    if run.ending():
+        return None
+    run.phase("checking", "Reading the adapter back from disk")
+    try:
+        found, where = check_reload(*of)
+    except (TrainError, OSError, ValueError, RuntimeError) as error:
+        run.warn(f"The saved adapter could not be checked: {str(error).strip().splitlines()[0][:300]}")
+        return None
+    run.read_back(found.good, str(found), where)
+    if not found.good:
+        run.warn(
+            f"The saved adapter does not answer as the model in memory did: {found}. "
+            "It is kept, as is the last checkpoint; judge it again with `fettle runs evaluate` before you use it."
+        )
+    return found
+
+
+def _loaded(fresh_base: Callable[[], Any], adapter: Path, device: torch.device) -> Any:
+    return PeftModel.from_pretrained(fresh_base(), adapter).eval().to(device)
+
+
+def _on_the_base_in_memory(model: PeftModel, tokenizer: Any, adapter: Path, prompts: Sequence[str]) -> Any:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    used = model.active_adapter
+    model.load_adapter(str(adapter), READ_BACK)
+    try:
+        model.set_adapter(READ_BACK)
+        return said_by(model, tokenizer, prompts)
+    finally:
+        model.set_adapter(used)
+        model.delete_adapter(READ_BACK)
+        for parameter in trained:  # switching adapters has frozen them
+            parameter.requires_grad_(True)
+
+
+def _room_for_another(model: Any) -> bool:
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        return free > ROOM * size
+    return psutil.virtual_memory().available > ROOM * size
