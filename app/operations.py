@@ -23,7 +23,7 @@ from app.views import Followed
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
 from env_manager.proving.before_run import proved_for_run
-from trainer.models.folder import check_folder, model_type
+from trainer.models.folder import check_adapter, check_folder, model_type
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, not_resumed, resume, state
 from trainer.spec import RunSpec
 
@@ -90,6 +90,8 @@ class Operations:
         """
         spec = models.with_names_resolved(spec)
         check_folder(Path(spec.model))
+        if spec.lora.start_from:
+            check_adapter(Path(spec.lora.start_from), spec.model)
         data = data_record(spec, self.interpreter())
         generation = self.active_generation()
         identity = _new_id("run")

@@ -24,7 +24,8 @@ from trainer.export.adapter import describe, save_adapter
 from trainer.export.reload_check import read_back
 from trainer.going_on import go_on
 from trainer.held_out import HeldOut
-from trainer.models.loading import load_base, with_lora
+from trainer.models.adapting import with_lora
+from trainer.models.loading import load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.not_finite import require_finite
 from trainer.operation import Operation

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trainer.data.batches import collate
 from trainer.data.masks import Example
 from trainer.errors import TrainError
-from trainer.models.loading import Adapted, with_lora
+from trainer.models.adapting import Adapted, with_lora
 from trainer.models.parts import ATTENTION, EMBEDDINGS, EXPERTS, HEAD, MLP, STATE_SPACE, VECTORS, Unit
 from trainer.portions import Portions
 from trainer.snapshot import Progress
@@ -85,11 +85,11 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def tiny(family: str) -> Any:
+def tiny(family: str, **change: Any) -> Any:
     """A frozen model of the family with about 100,000 random weights."""
     known = AutoConfig.for_model(family)
     names = {*known.to_dict(), *known.attribute_map}
-    shape = {key: value for key, value in SMALL.items() if key in names} | OWN.get(family, {})
+    shape = {key: value for key, value in SMALL.items() if key in names} | OWN.get(family, {}) | change
     config = AutoConfig.for_model(family, **shape, vocab_size=256, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)

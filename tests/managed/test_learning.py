@@ -19,7 +19,8 @@ from trainer.data.samples import Place, Sample
 from trainer.errors import TrainError
 from trainer.evaluation.judging import answer, held_out_loss
 from trainer.loop import train
-from trainer.models.loading import load_base, with_lora
+from trainer.models.adapting import with_lora
+from trainer.models.loading import load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation, create, read_events
 from trainer.spec import Data, Lora, RunSpec
@@ -144,7 +145,7 @@ def test_the_adapter_starts_as_no_change_and_reaches_every_linear_layer(tokenize
     ids = torch.tensor([tokenizer("Repeat: 42")["input_ids"]])
     base = load_base(STARTER, torch.float32).eval()
     before = base(input_ids=ids).logits
-    model = with_lora(base, Lora(rank=4)).eval()
+    model = with_lora(base, Lora(rank=4)).model.eval()
     assert torch.equal(model(input_ids=ids).logits, before)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert len(trained) == 4 * 7 * 2  # layers, linear layers in each, two matrices
@@ -169,7 +170,7 @@ def test_the_same_seed_gives_the_same_adapter_bit_for_bit_and_another_seed_anoth
 
 
 def test_the_saved_adapter_answers_like_the_model_in_memory(tmp_path: Path, tokenizer: Any, rows: list[Any]) -> None:
-    model = with_lora(load_base(STARTER, torch.float32), Lora(rank=8)).eval()
+    model = with_lora(load_base(STARTER, torch.float32), Lora(rank=8)).model.eval()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)

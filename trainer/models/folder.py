@@ -8,6 +8,8 @@ from pathlib import Path
 
 from trainer.errors import TrainError
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
 
 def check_folder(folder: Path) -> None:
     """Raise `TrainError` unless the folder looks like a model that needs no code of its own."""
@@ -31,6 +33,33 @@ def check_folder(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         raise TrainError(
             "model-weights", f"{folder.name} holds no safetensors weights.", "Choose a model saved as safetensors."
+        )
+
+
+def check_adapter(folder: Path, model: str) -> None:
+    """Raise `TrainError` unless the folder holds a LoRA adapter that was trained on a model of this name."""
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise TrainError(
+                "adapter-missing",
+                f"There is no {name} in {folder}.",
+                "Choose a run's `adapter` folder, or one of PEFT's.",
+            )
+    try:
+        told = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        kind, base = str(told["peft_type"]), str(told.get("base_model_name_or_path") or "")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainError(
+            "adapter-mismatch", f"{folder / ADAPTER_CONFIG} is not PEFT's.", "Fetch the adapter again."
+        ) from error
+    if kind != "LORA":
+        raise TrainError("adapter-mismatch", f"The adapter in {folder} is {kind}, not LoRA.", "Choose a LoRA adapter.")
+    # A model may have been moved since, so that only the last part of its name has to be the same.
+    if base and Path(base).name != Path(model).name:
+        raise TrainError(
+            "adapter-mismatch",
+            f"The adapter in {folder} was trained on {Path(base).name}, and this model is {Path(model).name}.",
+            f"Choose that model; if it is the same, correct the name in {ADAPTER_CONFIG}.",
         )
 
 

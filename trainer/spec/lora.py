@@ -16,5 +16,21 @@ class Lora(Section):
         0.0, "Dropout", "Above zero: less overfitting on few rows, slower learning.", ge=0.0, lt=1.0
     )
     target_modules: str = setting(
-        "all-linear", "Adapted layers", "`all-linear`, or a regular expression over module names."
+        "all-linear",
+        "Adapted layers",
+        "`all-linear`, or `attention`, `mlp` and names of layers with commas between them, or an expression over names.",
+    )
+    rslora: bool = setting(
+        False, "Rank-stabilised", "Scales by alpha / √rank instead: high ranks learn as fast as low ones."
+    )
+    dora: bool = setting(
+        False, "DoRA", "Learns the size of each weight's column apart: often better at low ranks, slower, more memory."
+    )
+    modules_to_save: str = setting(
+        "",
+        "Trained whole",
+        "Modules that are trained without an adapter, as in `lm_head, embed_tokens`: much more memory and disk.",
+    )
+    start_from: str | None = setting(
+        None, "Start from", "The folder of an adapter to train on. Its rank, layers and scaling are taken from it."
     )
