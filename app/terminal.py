@@ -102,26 +102,28 @@ class Display:
             case "phase" if event["phase"] != "install" and event["text"] != self._said:
                 self._said = event["text"]
                 self.line(f"  {self._said}")
-            case "progress" if "step" in event:
-                self._step(event["step"])
-            case "progress" if "chosen" in event:
-                for reason in event["chosen"].values():
-                    self.line(f"    {reason}")
-            case "progress" if "checked" in event:
-                self.line(f"    {event['text']}")
-            case "progress" if "trained_parameters" in event:
-                share = event["trained_parameters"] / event["parameters"]
-                self.line(
-                    f"    training {event['trained_parameters']:,} of {event['parameters']:,} parameters ({share:.1%})"
-                )
-                frozen = [row["part"] for row in event.get("coverage", []) if not row["trained"]]
-                self.line(f"    frozen: {', '.join(frozen)}")
+            case "progress":
+                self._progress(event)
             case "step":
                 self._training_step(event)
             case "eval" | "sample":
                 self._evaluation(event)
             case "warning":
                 self.line(f"  warning: {event['message']}")
+
+    def _progress(self, event: Event) -> None:
+        if "step" in event:
+            self._step(event["step"])
+        elif "chosen" in event:
+            for reason in event["chosen"].values():
+                self.line(f"    {reason}")
+        elif "checked" in event:
+            self.line(f"    {event['text']}")
+        elif "trained_parameters" in event:
+            share = event["trained_parameters"] / event["parameters"]
+            self.line(
+                f"    training {event['trained_parameters']:,} of {event['parameters']:,} parameters ({share:.1%})"
+            )
 
     def _step(self, step: dict[str, Any]) -> None:
         changed = self._states.get(step["id"]) != step["state"]
