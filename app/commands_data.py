@@ -13,6 +13,7 @@ import typer
 from app.commands_env import JsonFlag
 from app.commands_preview import preview
 from app.errors import AppError
+from app.models import with_data_resolved
 from app.operations import Operations
 from app.paths import open_home
 from app.terminal import duration, say_json
@@ -20,8 +21,8 @@ from trainer.data.doctor.check import Listener, Report, check, finding_json
 from trainer.data.doctor.repair import LEFT_OUT, write_mended
 from trainer.data.formats import FORMAT_NAMES
 from trainer.data.problems import KINDS, Finding
-from trainer.data.reading import read_rows
-from trainer.data.sources import HELD_OUT, Source, find, folder_part
+from trainer.data.reading import held_out_source, read_rows
+from trainer.data.sources import Source, find
 from trainer.data.split import write_sides
 from trainer.spec.data import Data
 
@@ -50,8 +51,8 @@ def check_data(
     json: JsonFlag = False,
 ) -> None:
     """Say everything that is wrong with a data set, with file, line and reason; exit status 1 when rows are unusable."""
-    data = _data(format, columns)
-    source, aside = _sources(file, held_out)
+    data = _data(file, format, columns, held_out)
+    source, aside = find(data.train), held_out_source(data)
     python = _interpreter(source, aside)
     started = time.monotonic()
     screen = _Screen(as_json=json)
@@ -64,7 +65,7 @@ def check_data(
     if fix:
         rows, done = write_mended(source, data, python, fix)
         _say_mended(fix, rows, done, as_json=json)
-    elif not report.sound and not json:
+    elif report.tally.usable and not report.sound and not json:
         print(f"\nNext: fettle data check {file} --fix mended.jsonl")
     raise typer.Exit(0 if report.sound else 1)
 
@@ -81,8 +82,8 @@ def split(
     json: JsonFlag = False,
 ) -> None:
     """Part a data set into training and held-out rows; equal rows stay on one side."""
-    data = _data(format, columns).model_copy(update={"split_by": by, "split_seed": seed, "held_out_share": share})
-    source = find(file)
+    data = _data(file, format, columns).model_copy(update={"split_by": by, "split_seed": seed, "held_out_share": share})
+    source = find(data.train)
     rows = read_rows(source, data, _interpreter(source, None))
     train, held = write_sides([(row, key) for row, key in rows], share, seed, output)
     if json:
@@ -92,21 +93,12 @@ def split(
         print(f"Next: fettle train --model MODEL --data {output}")
 
 
-def _data(format: str, columns: str) -> Data:
+def _data(file: str, format: str, columns: str, held_out: str | None = None) -> Data:
     if format not in FORMAT_NAMES:
         raise AppError(
             "setting-invalid", f"There is no format '{format}'.", f"Choose one of {', '.join(FORMAT_NAMES)}."
         )
-    return Data.model_validate({"format": format, "columns": columns})
-
-
-def _sources(file: str, held_out: str | None) -> tuple[Source, Source | None]:
-    """The rows to check and those held out, which a folder may hold too."""
-    source = find(file)
-    if held_out:
-        return source, find(held_out, held_out=True)
-    beside = folder_part(Path(file), HELD_OUT) if Path(file).is_dir() else None
-    return source, Source(beside.name, beside) if beside else None
+    return with_data_resolved(Data(train=file, held_out=held_out, format=format, columns=columns))
 
 
 def _interpreter(*sources: Source | None) -> Path | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.api.schema_data import DataCheckRequest, DataFinding, DataLine, DataReport
 from app.errors import problem_of
+from app.models import with_data_resolved
 from trainer.data.doctor.check import Listener, check, finding_json, first_page
 from trainer.data.problems import Finding
 from trainer.data.reading import held_out_source
@@ -25,7 +26,7 @@ class _Left(Exception):
 
 class _Check:
     def __init__(self, request: DataCheckRequest, python: Path | None) -> None:
-        self._data = Data.model_validate(request.model_dump())
+        self._data = with_data_resolved(Data.model_validate(request.model_dump()))
         self._python = python
         self._lines: asyncio.Queue[DataLine | None] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()

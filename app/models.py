@@ -9,7 +9,7 @@ from app.api.schema import DatasetView, ModelView
 from trainer.data.reading import mixed_in
 from trainer.data.sources import HUB
 from trainer.export.origin import home_relative
-from trainer.spec import RunSpec
+from trainer.spec import Data, RunSpec
 
 STARTER = Path(trainer.__file__).parent / "starter"
 
@@ -97,6 +97,11 @@ def names_of(spec: RunSpec) -> dict[str, str | None]:
         "data.mix": "; ".join(f"{home_relative(name)} = {weight:g}" for name, weight in mixed_in(spec.data.mix)),
         "data.held_out": held_out and home_relative(held_out),
     }
+
+
+def with_data_resolved(data: Data) -> Data:
+    """The data settings of a spec as `with_names_resolved` leaves them."""
+    return with_names_resolved(RunSpec(data=data)).data
 
 
 def _absolute(path: str) -> str:

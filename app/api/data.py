@@ -11,8 +11,9 @@ from fastapi.responses import StreamingResponse
 
 from app.api.deps import OperationsDep, WorkerDep
 from app.api.events import NDJSON
-from app.api.schema_data import DataCheckRequest, DataLine, PreviewLine, PreviewRequest
+from app.api.schema_data import DataCheckRequest, DataLine, MendedView, PreviewLine, PreviewRequest
 from app.data_check import check_lines
+from app.data_mend import mended_copy
 from app.data_preview import preview_line, preview_request
 
 router = APIRouter(prefix="/data")
@@ -33,6 +34,12 @@ async def check(request: DataCheckRequest, operations: OperationsDep) -> Streami
                 yield line.model_dump_json(exclude_defaults=True) + "\n"
 
     return StreamingResponse(lines(), media_type=NDJSON)
+
+
+@router.post("/mend")
+def mend(request: DataCheckRequest, operations: OperationsDep) -> MendedView:
+    """Write a copy beside the file, in which everything is mended that can be mended safely."""
+    return mended_copy(request, operations.interpreter())
 
 
 @router.post(

@@ -52,6 +52,22 @@ class DataReport(BaseModel):
     partial: list[str]
 
 
+class MendedPart(BaseModel):
+    """What was done to how many rows; `title` completes "so many rows with …"."""
+
+    title: str
+    rows: int
+    left_out: bool
+
+
+class MendedView(BaseModel):
+    """A mended copy of a data set, written beside it."""
+
+    file: str
+    rows: int
+    done: list[MendedPart]
+
+
 class DataLine(BaseModel):
     """One line of a check: the first rows, how far it is, a finding, and last the report or a failure."""
 

@@ -80,3 +80,31 @@ def test_a_page_that_leaves_ends_the_check_and_its_processes(tmp_path: Path, mon
     assert asyncio.run(leave_early()) == ["page", "progress"]
     assert ended and all(ended)
     assert len(asked) < 20 < path.stat().st_size / 1000
+
+
+def test_a_mended_copy_lands_beside_the_file_and_never_on_another(served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "my.rows.jsonl"
+    path.write_text(
+        '{"text": "a", "score": NaN}\nbroken\n{"text": "a"}\n{"text": "a"}\n{"text": "b"}\n', encoding="utf-8"
+    )
+    before = path.read_bytes()
+    for name in ("my.mended.jsonl", "my.mended-2.jsonl"):
+        told = served.post("/api/data/mend", {"train": str(path)}).json()
+        assert (told["file"], told["rows"]) == (str(tmp_path / name), 2)
+        assert {(part["title"], part["rows"], part["left_out"]) for part in told["done"]} == {
+            ("NaN or Infinity", 1, False),
+            ("broken JSON", 1, True),
+            ("the same content as another", 2, True),
+        }
+    assert path.read_bytes() == before
+    assert lines(served, train=told["file"])[-1]["report"]["sound"]
+    assert served.post("/api/data/mend", {"train": "hub:owner/name"}).json()["code"] == "data-output"
+
+
+def test_bundled_names_and_the_home_folder_are_understood_as_in_a_run(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    assert lines(served, train="~/rows.jsonl")[-1]["report"]["rows"] == 1
+    assert lines(served, train="ticket")[-1]["report"]["rows"] == 400
