@@ -14,6 +14,7 @@ import pytest
 from looked_after import delete, name_pin_and_compare
 from opened_page import Opened
 from playwright.sync_api import Locator, Page, expect
+from test_data_page import look_at_what_is_learned
 
 pytestmark = pytest.mark.e2e
 
@@ -25,11 +26,12 @@ ANSWERED = 3 * 60_000
 
 
 def test_newcomer_installs_trains_compares_and_rolls_back(opened: Opened) -> None:
-    """Install, train until the loss has fallen, see the tuned model answer right and the base wrong, roll back.
+    """Install, see what will be learned, train until the loss has fallen, see the tuned model answer right and the base wrong, roll back.
 
     The environments are named, pinned, compared and one of them deleted on the way.
     """
     first = install(opened, "first")
+    look_at_what_is_learned(opened)
     train(opened)
     compare(opened)
     second = install(opened, "second")

@@ -132,7 +132,11 @@ def _row(tokenizer: Any, number: int, sample: Sample, wholes: Sequence[Whole], d
             counts[state] += states.count(state)
         found |= findings_of(whole, whole.example(), data)
         texts.append(_text(tokenizer, whole, states))
-    said = [{"kind": kind, "sentence": sentence} for kind, sentence in SENTENCES.items() if kind in found]
+    said = [
+        {"kind": kind, "sentence": f"{about[0].upper()}{about[1:]}."}
+        for kind, about in SENTENCES.items()
+        if kind in found
+    ]
     return {"number": number, "place": str(sample.place), **counts, "texts": texts, "findings": said}
 
 

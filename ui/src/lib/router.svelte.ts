@@ -1,6 +1,6 @@
 // Which page is shown: the part of the address after `#`, so that a reload and "back" just work.
 
-export const PAGES = ['environment', 'train', 'runs', 'chat'] as const
+export const PAGES = ['environment', 'data', 'train', 'runs', 'chat'] as const
 export type Page = (typeof PAGES)[number]
 
 class Router {
