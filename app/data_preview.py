@@ -10,7 +10,7 @@ from app.api.schema_data import PreviewLine, PreviewRequest, PreviewRow, Preview
 from app.errors import problem
 from app.operations import Operations
 from env_manager.generations import Generation
-from trainer.models.folder import check_folder
+from trainer.models.checking import check_folder
 from trainer.spec import RunSpec
 
 

@@ -23,7 +23,8 @@ from app.views import Followed
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
 from env_manager.proving.before_run import proved_for_run
-from trainer.models.folder import check_adapter, check_folder, model_type
+from trainer.models.checking import check_folder
+from trainer.models.folder import check_adapter, model_type
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, not_resumed, resume, state
 from trainer.spec import RunSpec
 

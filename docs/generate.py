@@ -126,11 +126,14 @@ def pages() -> dict[str, str]:
 def training() -> str:
     """How a run goes, and on which device each of its settings acts."""
     schema = RunSpec.model_json_schema()
-    rows = [
-        [f"`{key}.{name}`", field["title"], *("yes" if each in field["acts_on"] else "refused" for each in DEVICES)]
+    fields = [
+        (f"{key}.{name}" if "$ref" in part else key, field)
         for key, part in schema["properties"].items()
-        if "$ref" in part
-        for name, field in schema["$defs"][part["$ref"].rpartition("/")[2]]["properties"].items()
+        for name, field in _fields(schema, part).items()
+    ]
+    rows = [
+        [f"`{key}`", field["title"], *("yes" if each in field["acts_on"] else "refused" for each in DEVICES)]
+        for key, field in fields
     ]
     presets = [
         [f"`{name}`", about, ", ".join(f"`{key}={value}`" for key, value in changes.items())]
@@ -138,6 +141,14 @@ def training() -> str:
     ]
     acts = _table(["Setting", "Name", *DEVICES], rows)
     return f"{TRAINING_HEAD}\n{acts}\n## Presets\n\n{PRESETS_HEAD}\n\n{_table(['Preset', 'For', 'Sets'], presets)}"
+
+
+def _fields(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a section, or the one that stands by itself."""
+    properties: dict[str, Any] = (
+        schema["$defs"][part["$ref"].rpartition("/")[2]]["properties"] if "$ref" in part else {"": part}
+    )
+    return properties
 
 
 def settings() -> str:

@@ -15,13 +15,14 @@ from trainer.spec.setting import Section
 
 def refuse_idle(spec: RunSpec, device: str) -> None:
     """Raise `TrainError` for the first setting that was changed and does nothing on this device."""
-    for name, section in spec:
-        for key, field in type(section).model_fields.items() if isinstance(section, Section) else ():
+    sections = [("", spec), *((f"{name}.", part) for name, part in spec if isinstance(part, Section))]
+    for prefix, section in sections:
+        for key, field in type(section).model_fields.items():
             extra: Any = field.json_schema_extra
-            if device not in extra["acts_on"] and getattr(section, key) != field.default:
+            if extra and device not in extra["acts_on"] and getattr(section, key) != field.default:
                 raise TrainError(
                     "device-setting",
-                    f"`{name}.{key}` does nothing on {device}; it acts on {', '.join(extra['acts_on'])}.",
+                    f"`{prefix}{key}` does nothing on {device}; it acts on {', '.join(extra['acts_on'])}.",
                     "Take the setting away, or choose another device.",
                 )
     if spec.training.compile and device == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))):

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 
 from trainer.errors import TrainError
-from trainer.models.loading import load_base
+from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
 
 Side = Literal["base", "tuned"]
@@ -19,7 +19,7 @@ Side = Literal["base", "tuned"]
 class Chat:
     """Keeps the pair of base and adapter that was asked last in memory.
 
-    A request holds `model`, `adapter`, `messages`, `max_new_tokens` and `temperature`; its lines are
+    A request holds `model`, `adapter`, `base_precision`, `quantise`, `messages`, `max_new_tokens` and `temperature`; its lines are
     `{"type": "token", "side": "base"|"tuned", "text"}`.
     """
 
@@ -30,7 +30,7 @@ class Chat:
 
     def answer(self, request: dict[str, Any], stopping: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         """Stream `token` lines of the base's answer, then of the tuned model's."""
-        self._load(request["model"], request["adapter"])
+        self._load(request["model"], request["adapter"], request["base_precision"], request["quantise"])
         prompt = self._tokenizer.apply_chat_template(
             request["messages"], tokenize=True, add_generation_prompt=True, return_dict=False
         )
@@ -40,7 +40,7 @@ class Chat:
             ):
                 yield {"type": "token", "side": side, "text": text}
 
-    def _load(self, model: str, adapter: str) -> None:
+    def _load(self, model: str, adapter: str, precision: str, quantise: str) -> None:
         if self._loaded == (model, adapter):
             return
         if not (Path(adapter) / "adapter_config.json").is_file():
@@ -50,9 +50,11 @@ class Chat:
         # The adapter's own tokenizer has the template that it was trained with.
         own = (Path(adapter) / "tokenizer_config.json").is_file()
         self._tokenizer = load_tokenizer(Path(adapter if own else model))
-        self._model = PeftModel.from_pretrained(load_base(Path(model), torch.float32), adapter).eval()
-        if torch.cuda.is_available():
-            self._model = self._model.cuda()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        base = load_base(Path(model), DTYPES.get(precision, torch.float32), quantise, device)
+        self._model = PeftModel.from_pretrained(base, adapter).eval()
+        if quantise == "none":  # else it lies there already
+            self._model = self._model.to(device)
         self._loaded = (model, adapter)
 
     def _stream(

@@ -40,6 +40,15 @@ def choose_precision(asked: str, device: str) -> tuple[str, str]:
     return asked, f"{asked}: as asked"
 
 
+def choose_base_precision(asked: str, device: str, precision: str) -> tuple[str, str]:
+    """The precision of the frozen weights, and why."""
+    if asked == "auto" and device == "cuda" and precision == "bf16":
+        return "bf16", "base in bf16: as the products are, at half the memory"
+    if asked == "auto":
+        return "fp32", "base in fp32: nothing is rounded"
+    return asked, f"base in {asked}: as asked"
+
+
 def choose_threads(asked: int | None, model: Any) -> tuple[int, str]:
     """How many CPU threads, and why."""
     if asked:

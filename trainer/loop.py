@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,22 @@ from trainer.data.batches import training_batches
 from trainer.data.masks import encode
 from trainer.data.reading import read_samples
 from trainer.data.token_cache import encode_cached, token_cache
-from trainer.device import choose_device, choose_precision, choose_threads, hardware, memory_in_use
+from trainer.device import (
+    choose_base_precision,
+    choose_device,
+    choose_precision,
+    choose_threads,
+    hardware,
+    memory_in_use,
+)
 from trainer.evaluation.before_after import BeforeAfter
 from trainer.export.adapter import describe, save_adapter
 from trainer.export.reload_check import read_back
 from trainer.going_on import go_on
 from trainer.held_out import HeldOut
 from trainer.models.adapting import with_lora
-from trainer.models.loading import load_base
+from trainer.models.fitting import check_rows
+from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.not_finite import require_finite
 from trainer.operation import Operation
@@ -63,6 +72,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     examples = encoded.examples
     held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     run.learns(encoded)
+    check_rows(Path(spec.model), (row.ids for row in chain(examples, held_out_examples)), tokenizer.pad_token_id)
     sampling = Sampling(spec, held_out, run)
     watch = HeldOut(spec.training, held_out_examples, tokenizer.pad_token_id, run)
 
@@ -77,7 +87,9 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
 
     # Model: frozen base, fresh adapter.
     run.phase("model", f"Loading {Path(spec.model).name}")
-    adapted = with_lora(load_base(Path(spec.model), torch.float32), spec.lora)
+    base_precision, why_base = choose_base_precision(spec.base_precision, device, precision)
+    fresh_base = partial(load_base, Path(spec.model), DTYPES[base_precision], spec.quantise, device)
+    adapted = with_lora(fresh_base(), spec.lora)
     model: Any = adapted.model
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
@@ -88,6 +100,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.chosen(
         device=why_device,
         precision=why_precision,
+        base=why_base,
         threads=why_threads,
         sleep=why_awake,
         hardware=hardware(device),
@@ -158,7 +171,6 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     watch.put_best(model, progress)
     own = accelerator.unwrap_model(model)
     adapter = save_adapter(own, tokenizer, operation.folder)
-    fresh_base = partial(load_base, Path(spec.model), torch.float32)
     rows = samples.held_out or samples.train
     proof = read_back(run, own, tokenizer, adapter, rows, fresh_base, accelerator.autocast(), precision)
     judged.judge_tuned(model)

@@ -46,7 +46,8 @@ def spec(tmp_path: Path) -> RunSpec:
 
 def run(folder: Path, spec: RunSpec) -> list[dict[str, Any]]:
     if not folder.exists():
-        create(folder, {"id": folder.name, "kind": "train", "title": "A run"})
+        record = {"id": folder.name, "kind": "train", "title": "A run", "spec": spec.model_dump(mode="json")}
+        create(folder, record)
     with Operation(folder) as operation:
         train(operation, spec)
     return read_events(folder)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
 
 from trainer.errors import TrainError
@@ -53,6 +55,7 @@ def with_lora(model: Any, lora: Lora) -> Adapted:
         adapted = get_peft_model(model, config)
     except (ValueError, re.error) as error:
         raise _unadaptable(lora, error) from error
+    _train_whole_in_full(adapted)
     reached = measure(adapted, found)
     reached.require(targets.expected)
     return Adapted(adapted, reached, _why(lora, targets, found, reached), _warnings(reached))
@@ -70,6 +73,7 @@ def _trained_before(model: Any, folder: Path, lora: Lora) -> Adapted:
         raise _misfit(folder, str(error)) from error
     if left:
         raise _misfit(folder, f"{sorted(left)[0]} is on one side only")
+    _train_whole_in_full(adapted)
     reached, config = measure(adapted, found), adapted.peft_config["default"]
     why = f"adapted layers: as in {folder}, with its rank {config.r}, alpha {config.lora_alpha}, dropout {config.lora_dropout:g}"
     own = {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout}
@@ -96,6 +100,24 @@ def _trained_whole(model: Any, asked: str) -> list[str]:
             )
         whole += matching
     return whole
+
+
+def _train_whole_in_full(model: PeftModel) -> None:
+    """Train in fp32 what is trained whole, also on a base of fewer bits: small steps would be rounded away."""
+
+    def receive(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(each.float() if torch.is_tensor(each) and each.is_floating_point() else each for each in inputs)
+
+    def hand_on(module: Any, _inputs: Any, output: Any) -> Any:
+        return output.to(base) if torch.is_tensor(output) else output
+
+    base = model.get_base_model().dtype
+    for wrapper in model.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper) and base != torch.float32:
+            for module in wrapper.modules_to_save.values():
+                module.float()
+                module.register_forward_pre_hook(receive)
+                module.register_forward_hook(hand_on)
 
 
 def _within(found: list[Unit], paths: list[str]) -> list[Unit]:

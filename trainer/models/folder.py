@@ -1,18 +1,19 @@
-"""Whether a folder is a model that can be tuned. Torch-free: asked before anything is loaded."""
+"""What a model's or an adapter's folder says of itself. Torch-free: asked before anything is loaded."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import TrainError
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def check_folder(folder: Path) -> None:
-    """Raise `TrainError` unless the folder looks like a model that needs no code of its own."""
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json; raises `TrainError` when there is none, or it is no JSON object."""
     config = folder / "config.json"
     if not config.is_file():
         raise TrainError(
@@ -22,18 +23,11 @@ def check_folder(folder: Path) -> None:
         )
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainError("model-invalid", f"{config} is not valid JSON.", "Fetch the model again.") from error
-    if "auto_map" in content:
-        raise TrainError(
-            "model-needs-code",
-            f"{folder.name} wants to run code from its own folder.",
-            "Choose a model that transformers knows by itself.",
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise TrainError(
-            "model-weights", f"{folder.name} holds no safetensors weights.", "Choose a model saved as safetensors."
-        )
+    if not isinstance(content, dict):
+        raise TrainError("model-invalid", f"{config} is no JSON object.", "Fetch the model again.")
+    return content
 
 
 def check_adapter(folder: Path, model: str) -> None:

@@ -7,20 +7,67 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from trainer.errors import TrainError
-from trainer.models.folder import check_folder
+from trainer.models.checking import check_folder
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def load_base(folder: Path, dtype: torch.dtype) -> Any:
-    """The folder's causal language model with frozen weights; no code in the folder is ever run."""
+def load_base(folder: Path, dtype: torch.dtype, quantise: str = "none", device: str = "cpu") -> Any:
+    """The folder's causal language model with frozen weights; no code in the folder is ever run.
+
+    `quantise` is `none`, `4bit` (NF4) or `8bit`, which loads it onto the device at once.
+    """
     check_folder(folder)
+    packed = (
+        {} if quantise == "none" else {"quantization_config": _packing(quantise, dtype), "device_map": {"": device}}
+    )
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **packed,
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unloadable(folder, error) from error
+    _require_all(folder, found)
     return model.requires_grad_(False)
+
+
+def _packing(quantise: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+    try:
+        import bitsandbytes  # noqa: F401 - transformers would say less of why it does not load
+    except (ImportError, OSError, RuntimeError) as error:
+        raise TrainError(
+            "quantise-unavailable",
+            f"`quantise` {quantise} needs bitsandbytes, which does not load here: {error}.",
+            "Set `quantise` to `none`, or install the dependencies again.",
+        ) from error
+    if quantise == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _require_all(folder: Path, found: dict[str, Any]) -> None:
+    """Raise `TrainError` where weights had to be made up, or the file holds whole layers that the model has not."""
+    unexpected = [key for key in found["unexpected_keys"] if ".layers." in key or ".h." in key]
+    missing = [*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]
+    for keys, said in ((missing, "lack"), (unexpected, "also hold")):
+        if keys:
+            names = ", ".join(sorted(keys)[:3])
+            raise TrainError(
+                "model-mismatch",
+                f"The weights in {folder.name} {said} {len(keys)} tensors that its config.json speaks of otherwise, as {names}.",
+                "Fetch the model again: its configuration and its weights are of different models.",
+            )
 
 
 def _unloadable(folder: Path, error: Exception) -> TrainError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Literal
 
 from trainer.spec.data import Data
 from trainer.spec.evaluation import Evaluation
@@ -19,6 +19,17 @@ class RunSpec(Section):
 
     model: str = setting(
         "", "Model", "A folder with `config.json`, safetensors weights and a tokenizer.", level="basic"
+    )
+    base_precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto",
+        "Precision of the base",
+        "bf16: the frozen weights take half the memory. Auto: on GPUs that train in it.",
+    )
+    quantise: Literal["none", "4bit", "8bit"] = setting(
+        "none",
+        "Quantise the base",
+        "The frozen weights take a quarter (`8bit`) or an eighth (`4bit`) of fp32, and lose a little; slower.",
+        acts_on=("cpu", "cuda"),
     )
     data: Data = Data()
     lora: Lora = Lora()
