@@ -146,7 +146,11 @@ def _show(report: Report, most: int, seconds: float) -> None:
     )
     form = forms or next(iter(tally.formats), "no known format")
     print(f"{report.name}: {report.shape}, {form}")
-    print(f"{tally.rows:,} rows read, {tally.usable:,} can be learned from ({duration(seconds)}).")
+    if not tally.rows:
+        print("There is nothing in it.")
+        return
+    rows = "1 row" if tally.rows == 1 else f"{tally.rows:,} rows"
+    print(f"{rows} read, {tally.usable:,} can be learned from ({duration(seconds)}).")
     if tally.dropped:
         reasons = ", ".join(f"{count:,} with {KINDS[kind].title}" for kind, count in tally.dropped.most_common())
         print(f"{sum(tally.dropped.values()):,} cannot: {reasons}.")
@@ -155,7 +159,7 @@ def _show(report: Report, most: int, seconds: float) -> None:
         _show_kind(kind, [finding for finding in tally.findings if finding.kind == kind], tally.counts[kind], most)
     for what in report.partial:
         print(f"\n{what}")
-    if not tally.counts and tally.rows:
+    if not tally.counts:
         print("Nothing is wrong with it.")
 
 

@@ -51,6 +51,11 @@ def test_every_format_becomes_turns(tmp_path: Path, row: dict[str, Any], message
     assert list(one(tmp_path, row).messages) == messages
 
 
+def test_a_column_without_a_name_is_no_part_of_any_format(tmp_path: Path) -> None:
+    sample = one(tmp_path, {"prompt": "Hi", "completion": "Hello", "": "x"})
+    assert list(sample.messages) == [HI, HELLO]
+
+
 def test_plain_prompt_and_completion_keep_their_texts_beside_the_turns(tmp_path: Path) -> None:
     sample = one(tmp_path, {"prompt": "Hi", "completion": "Hello"})
     assert (sample.kind, sample.prompt, sample.completion) == ("completion", "Hi", "Hello")
@@ -218,7 +223,14 @@ def test_a_name_that_no_data_set_can_have_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"PK\x03\x04rest", "ZIP"), (b"%PDF-1.7", "PDF"), (b"\x89PNG\r\n", "picture"), (b"SQLite format 3\0", "SQLite")],
+    [
+        (b"PK\x03\x04rest", "ZIP"),
+        (b"%PDF-1.7", "PDF"),
+        (b"\x89PNG\r\n", "picture"),
+        (b"SQLite format 3\0", "SQLite"),
+        ("text".encode("utf-32"), "UTF-32"),
+        (b"\n<!DOCTYPE HTML>\n<title>Sign in</title>", "web page"),
+    ],
 )
 def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "rows.csv").write_bytes(content)
@@ -227,7 +239,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, says: st
     assert caught.value.code == "data-shape"
 
 
-@pytest.mark.parametrize("header", ["a,,b", "a,b,a", "question, ,answer"])
+@pytest.mark.parametrize("header", ["a,,b", "a,b,a", "question, ,answer", "sep=,"])
 def test_a_table_without_a_proper_header_is_refused(tmp_path: Path, header: str) -> None:
     (tmp_path / "rows.csv").write_text(f"{header}\n1,2,3\n", encoding="utf-8")
     with pytest.raises(TrainError, match="first line"):

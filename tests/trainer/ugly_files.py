@@ -57,9 +57,30 @@ UGLY: dict[str, Ugly] = {
             ("json-broken", 2, "comma before a closing bracket"),
             ("json-broken", 3, "a quote inside the text"),
             ("json-broken", 4, "a second value follows"),
-            ("json-broken", 5, "plain text"),
+            ("json-broken", 5, "a comment"),
         ),
         1,
+    ),
+    "put together by string": Ugly(
+        "rows.jsonl",
+        lines(GOOD[0], GOOD[1] + ",", GOOD[2].replace('"', "“", 1), "// so far", "{", '  "prompt": "a",', '  "completion": "b"', "}"),
+        (
+            ("json-broken", 2, "a comma stands behind the row"),
+            ("json-broken", 3, "typographic"),
+            ("json-broken", 4, "a comment"),
+            *(("json-broken", line, "a part of a row") for line in (5, 6, 7, 8)),
+        ),
+        1,
+    ),
+    "from an old Mac": Ugly("rows.jsonl", lines(*GOOD, end="\r"), (("json-broken", 1, "carriage returns alone"),), 0),
+    "a list in its wrapping": Ugly(
+        "rows.json", lines(line({"rows": [{"a": 1}, {"a": 2}]})), (("columns-unknown", 1, "seem to lie in `rows`"),), 0
+    ),
+    "whole columns": Ugly(
+        "rows.json", lines(pair(["a", "b"], ["c", "d"])), (("content-type", 1, "whole columns"),), 0
+    ),
+    "roles in capitals": Ugly(
+        "rows.jsonl", lines(talk({"role": "User", "content": "Hi"}, {"role": "Assistant", "content": "Yo"})), (), 1
     ),
     "from a table program on Windows": Ugly(
         "rows.jsonl", b"\xef\xbb\xbf" + lines(*GOOD, end="\r\n"), (("encoding-mark", 1, "byte order mark"), ("line-breaks", 1, "CRLF")), 5

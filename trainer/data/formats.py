@@ -123,8 +123,17 @@ class Forms:
         form = self.seen[columns]
         if form is None:
             names = ", ".join(f"`{shorten(name)}`" for name in columns[:8]) or "none"
-            raise RowError("columns-unknown", f"no known columns (there are: {names}).{_hint(columns, self._mapping)}")
+            hint = _hint(columns, self._mapping) or _wrapped(row)
+            raise RowError("columns-unknown", f"no known columns (there are: {names}).{hint}")
         return form
+
+
+def _wrapped(row: Row) -> str:
+    """That a column holds the rows themselves, as a sentence; empty where none does."""
+    for column, value in row.items():
+        if isinstance(value, list) and len(value) > 1 and all(isinstance(each, dict) for each in value):
+            return f" The rows seem to lie in `{shorten(column)}`; save that list as a file of its own."
+    return ""
 
 
 def _hint(columns: Collection[str], mapping: Mapping[str, str]) -> str:
@@ -173,6 +182,11 @@ def _prompt_completion(form: Format, row: Row, place: Place) -> Built:
     asks, answers = form.parts["prompt"], form.parts["completion"]
     prompt, completion = row[asks], row[answers]
     if isinstance(prompt, list) and isinstance(completion, list):
+        if all(isinstance(each, str) for each in prompt + completion):
+            detail = (
+                f"`{asks}` and `{answers}` hold lists of texts, so these are whole columns; write each row by itself."
+            )
+            raise RowError("content-type", detail, asks, prompt)
         turns = read_turns(prompt + completion, f"{asks}+{answers}")
         return _conversation(form, row, place, turns)
     sample, odd = _conversation(form, row, place, (_pair(prompt, asks, completion, answers), []))
@@ -186,12 +200,12 @@ def _question_answer(form: Format, row: Row, place: Place) -> Built:
 
 def _alpaca(form: Format, row: Row, place: Place) -> Built:
     asks, answers = form.parts["instruction"], form.parts["output"]
-    more = row.get(form.parts.get("input", ""))
+    more = _part(form, row, "input")
     asked = _text(row[asks], asks)
     if more not in (None, ""):
         asked = f"{asked}\n\n{_text(more, form.parts['input'])}"
     earlier: list[Message] = []
-    for index, turn in enumerate(row.get(form.parts.get("history", "")) or []):
+    for index, turn in enumerate(_part(form, row, "history") or []):
         where = f"{form.parts['history']}[{index}]"
         if not isinstance(turn, list) or len(turn) != 2:
             raise RowError("messages-shape", f"`{where}` is not a pair of question and answer.", where, turn)
@@ -218,11 +232,16 @@ def _conversation(
     form: Format, row: Row, place: Place, read: tuple[list[Message], list[tuple[str, str, str]]]
 ) -> Built:
     turns, odd = read
-    system = row.get(form.parts.get("system", ""))
+    system = _part(form, row, "system")
     if system not in (None, "") and not (turns and turns[0]["role"] == "system"):
         turns = [{"role": "system", "content": _text(system, form.parts["system"])}, *turns]
-    tools = row.get(form.parts.get("tools", ""))
+    tools = _part(form, row, "tools")
     return Sample("conversation", place, tuple(turns), read_tools(tools, form.parts.get("tools", ""))), odd
+
+
+def _part(form: Format, row: Row, part: str) -> Any:
+    """What the row has in a part that it may lack; None where it has none."""
+    return row.get(form.parts[part]) if part in form.parts else None
 
 
 def _pair(asked: Any, asks: str, answer: Any, answers: str) -> list[Message]:

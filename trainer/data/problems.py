@@ -35,12 +35,14 @@ KINDS: dict[str, Kind] = {
     "csv-fields": Kind(
         "a wrong number of fields",
         "error",
-        "The row has another number of fields than the header, so its columns are a guess.",
+        "The row has another number of fields than the header, so its columns are a guess; a field that holds the separator stands in quotes.",
     ),
     "columns-extra": Kind("unused columns", "note", "The column is not used in training."),
     "columns-missing": Kind("a missing column", "error", "Without it there is nothing to learn from in this row."),
     "columns-unknown": Kind(
-        "unknown columns", "error", "None of the known formats has these columns; name yours in `data.columns`."
+        "unknown columns",
+        "error",
+        "None of the known formats has these columns; name yours in `data.columns`, or in the first line of a table.",
     ),
     "content-empty": Kind("empty turns", "warning", "An empty turn teaches the model to say nothing there."),
     "content-type": Kind(
@@ -49,7 +51,9 @@ KINDS: dict[str, Kind] = {
         "Only text can be learned here; a number or a list would be learned as its spelling.",
     ),
     "duplicate-key": Kind(
-        "a column twice", "warning", "JSON keeps the last of them, so the first is lost without a word."
+        "a column twice",
+        "warning",
+        "Of two columns with one name JSON keeps the last, so the first is lost without a word.",
     ),
     "duplicate-row": Kind(
         "the same content as another",
@@ -76,7 +80,7 @@ KINDS: dict[str, Kind] = {
     "gzip-broken": Kind(
         "a damaged compressed file",
         "error",
-        "The compressed file ends too early or is damaged; what follows cannot be read.",
+        "The compressed file ends too early or is damaged; what follows cannot be read. Copy or download it again.",
     ),
     "image-content": Kind("pictures", "error", "Rows with pictures cannot be trained on yet."),
     "json-array-broken": Kind(
@@ -89,14 +93,18 @@ KINDS: dict[str, Kind] = {
     "json-truncated": Kind(
         "an end in the middle",
         "error",
-        "The file ends in the middle of a row; the copy or download was cut short.",
+        "The file ends in the middle of a row; the copy or download was cut short, so fetch it again if you can.",
         LEAVE_OUT,
     ),
-    "key-secret": Kind("access keys", "warning", "What looks like a password or access key would be learned by heart."),
+    "key-secret": Kind(
+        "access keys",
+        "warning",
+        "What looks like a password or access key would be learned by heart; take it out, and change it if others have seen it.",
+    ),
     "leakage": Kind(
         "held-out rows in training",
         "warning",
-        "A held-out row that is also trained on makes the model look better than it is.",
+        "A held-out row that is also trained on makes the model look better than it is; take it out of one of the two.",
     ),
     "leakage-prompt": Kind(
         "held-out questions in training",
@@ -118,7 +126,9 @@ KINDS: dict[str, Kind] = {
         "warning",
         "Almost the same as another row; many of these are learned by heart.",
     ),
-    "no-answer": Kind("no answer", "error", "There is no answer of the assistant, so there is nothing to learn."),
+    "no-answer": Kind(
+        "no answer", "error", "There is no answer of the assistant, so there is nothing to learn; end the row with one."
+    ),
     "not-finite": Kind(
         "NaN or Infinity",
         "error",
@@ -134,7 +144,7 @@ KINDS: dict[str, Kind] = {
     "preference": Kind(
         "preference pairs",
         "error",
-        "Rows of chosen and rejected answers are for preference training, which comes later.",
+        "Rows of chosen and rejected answers are for preference training, which Fettle cannot do yet.",
     ),
     "role-order": Kind(
         "an odd order of turns", "warning", "Some chat templates refuse this order of turns, others show it oddly."

@@ -65,7 +65,7 @@ def _turn(raw: Any, where: str) -> Message:
     if not isinstance(raw, dict):
         raise RowError("messages-shape", f"`{where}` is not an object with `role` and `content`.", where, raw)
     told = raw.get("role")
-    role = _OTHER_NAMES.get(told, told) if isinstance(told, str) else None
+    role = _OTHER_NAMES.get(told.lower(), told.lower()) if isinstance(told, str) else None
     if role not in ROLES:
         what = f"the role {told!r}" if "role" in raw else "no `role`"
         raise RowError("role-unknown", f"`{where}` has {what[:SHORT]}.", f"{where}.role", raw)

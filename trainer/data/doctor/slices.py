@@ -65,7 +65,8 @@ class Slice:
         number = len(self.hashes) + 1
         place = Place(self._path.name, number, number)
         try:
-            self._check.add(read_line(line, place, last=last))
+            if self._check.add(read_line(line, place, last=last)) is None:
+                return 0  # what cannot be learned is no repetition either
         except MemoryError:
             self._check.tally.rows += 1
             size = line.size if isinstance(line, TooLong) else len(line)

@@ -84,7 +84,8 @@ def _not_json(text: str, error: json.JSONDecodeError, place: Place, last: bool) 
     end = len(text.rstrip())
     if text.lstrip().startswith(("{", "[")) and (error.pos >= end or error.msg.startswith("Unterminated")):
         kind = "json-truncated" if last else "json-broken"
-        return nothing(kind, place, "the row ends in the middle.", column=end, found=text[max(0, end - 40) : end])
+        detail = _PART if text.strip() in ("{", "[") else "the row ends in the middle."
+        return nothing(kind, place, detail, column=end, found=text[max(0, end - 40) : end])
     around = text[max(0, error.pos - 15) : error.pos + 40]
     return nothing("json-broken", place, why(text, error), column=error.pos + 1, found=around)
 
@@ -96,6 +97,16 @@ def why(text: str, error: json.JSONDecodeError, start: int = 0) -> str:
         return "JSON text stands in double quotes, not in single ones."
     if rest.startswith(("True", "False", "None")):
         return f"JSON writes {rest[: 5 if rest.startswith('False') else 4]} as {_JSON_NAMES[rest[0]]}."
+    if rest.startswith(("“", "”", "„")):
+        return "the quotes are typographic ones; JSON takes straight ones only."
+    if error.msg == "Extra data" and rest.strip() == ",":
+        return "a comma stands behind the row; in a file of JSON lines nothing does."
+    if error.msg == "Extra data" and text[: error.pos - start].endswith("\r"):
+        return "the rows are parted by carriage returns alone, as on old Macs; save the file with plain line breaks."
+    if text.strip() in _ENDS or (rest.startswith(":") and not before.startswith(("{", "["))):
+        return _PART
+    if text.lstrip().startswith(("//", "#")):
+        return "this is a comment, and JSON has none."
     if rest.startswith(("}", "]")) and before.endswith(","):
         return "there is a comma before a closing bracket."
     if not text.lstrip().startswith(("{", "[", '"')):
@@ -103,6 +114,8 @@ def why(text: str, error: json.JSONDecodeError, start: int = 0) -> str:
     return next((words for part, words in _WORDS.items() if error.msg.startswith(part)), "this is not valid JSON.")
 
 
+_ENDS = ("}", "},", "]", "],")
+_PART = "this is a part of a row; in a file of JSON lines each row stands whole on one line."
 _JSON_NAMES = {"T": "true", "F": "false", "N": "null"}
 _WORDS = {
     "Extra data": "a second value follows the first; each row stands on a line of its own.",

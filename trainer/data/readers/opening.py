@@ -33,10 +33,12 @@ _OTHERS = (
     (b"\x89PNG", "a picture", "Choose a file of text rows."),
     (b"\xff\xd8\xff", "a picture", "Choose a file of text rows."),
     (b"ARROW1", "an Arrow file", "Save the data set as parquet or JSONL."),
+    (codecs.BOM_UTF32_LE, "a file in UTF-32, which hardly any program reads", "Save it as UTF-8."),
     (b"BZh", "a file compressed with bzip2", "Unpack it, or compress it with gzip."),
     (b"\xfd7zXZ", "a file compressed with xz", "Unpack it, or compress it with gzip."),
     (b"(\xb5/\xfd", "a file compressed with Zstandard", "Unpack it, or compress it with gzip."),
 )
+_PAGE = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ def look(path: Path) -> Opened:
     for magic, what, remedy in _OTHERS:
         if head.startswith(magic):
             raise TrainError("data-shape", f"{path.name} is {what}, not rows of text.", remedy)
+    if _PAGE.match(head) and path.suffix.lower() not in (".txt", ".md"):
+        raise TrainError(
+            "data-shape",
+            f"{path.name} is a web page, most likely a login or an error that was saved in place of the file.",
+            "Open it in a browser to see what it says, then fetch the file again.",
+        )
     encoding = encoding_of(head)
     return Opened(path, _shape(path, compressed, head, encoding), compressed, encoding)
 

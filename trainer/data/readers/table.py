@@ -50,6 +50,12 @@ def table_rows(opened: Opened, file: str) -> Iterator[Read]:
 
 
 def _check_header(header: list[str], file: str) -> None:
+    if header and header[0].lower().startswith("sep="):
+        raise TrainError(
+            "data-shape",
+            f"{file}: the first line is a hint for Excel (`sep=`), not a header.",
+            "Remove that line, so that the names of the columns come first.",
+        )
     doubled = sorted({name for name in header if name.strip() and header.count(name) > 1})
     if len(header) < 1 or not all(name.strip() for name in header) or doubled:
         what = f"names the column `{doubled[0]}` twice" if doubled else "does not name every column"
