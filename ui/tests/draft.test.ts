@@ -71,9 +71,9 @@ describe('the Train form', () => {
     expect(draft.problem).toBe('Give the folder of your model.')
   })
 
-  it('takes own paths without the blanks around them, and no held-out file where none is given', async () => {
+  it('takes own paths without the blanks and quotes around them, and no held-out file where none is given', async () => {
     const draft = await open()
-    Object.assign(draft.form, { model: 'own', modelPath: ' /m ', dataset: 'own', trainPath: ' /t.jsonl ' })
+    Object.assign(draft.form, { model: 'own', modelPath: ' /m ', dataset: 'own', trainPath: ' "/t.jsonl" ' })
     expect(draft.spec()).toMatchObject({ model: '/m', data: { train: '/t.jsonl', held_out: null } })
   })
 

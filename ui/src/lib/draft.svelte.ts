@@ -61,9 +61,9 @@ export class Draft {
   spec(): RunSpec {
     const values: Values = { ...this.suggested }
     for (const field of this.fields) if (field.key in this.form.typed) values[field.key] = this.#value(field)
-    values['model'] = this.model?.path ?? this.form.modelPath.trim()
-    values['data.train'] = this.dataset?.train ?? this.form.trainPath.trim()
-    values['data.held_out'] = this.dataset ? this.dataset.held_out : this.form.heldOutPath.trim() || null
+    values['model'] = this.model?.path ?? path(this.form.modelPath)
+    values['data.train'] = this.dataset?.train ?? path(this.form.trainPath)
+    values['data.held_out'] = this.dataset ? this.dataset.held_out : path(this.form.heldOutPath) || null
     values['name'] = this.form.name.trim()
     return nest(values)
   }
@@ -91,6 +91,11 @@ export class Draft {
     const wrong = this.fields.find((field) => this.errors[field.key])
     return wrong ? `${wrong.title}: ${this.errors[wrong.key]}` : null
   }
+}
+
+/** What was pasted as a path: without blanks, and without the quotes that file managers put around it. */
+function path(text: string): string {
+  return text.trim().replace(/^(['"])(.*)\1$/, '$2')
 }
 
 function restore(): Partial<Kept> {
