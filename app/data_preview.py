@@ -10,14 +10,14 @@ from app.api.schema_data import PreviewLine, PreviewRequest, PreviewRow, Preview
 from app.errors import problem
 from app.operations import Operations
 from env_manager.generations import Generation
-from trainer.models.checking import check_folder
+from trainer.models.folder import read_config
 from trainer.spec import RunSpec
 
 
 def preview_request(operations: Operations, request: PreviewRequest) -> tuple[Generation, dict[str, Any]]:
     """The environment and the request for its worker; raises `AppError` or `TrainError` as the start of a run would."""
     spec = models.with_names_resolved(RunSpec(model=request.model, data=request.data))
-    check_folder(Path(spec.model))
+    read_config(Path(spec.model))
     return operations.active_generation(), {
         "type": "preview",
         "model": spec.model,

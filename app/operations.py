@@ -90,7 +90,7 @@ class Operations:
         Raises `AppError` or `TrainError` before anything is written when the run could not succeed.
         """
         spec = models.with_names_resolved(spec)
-        check_folder(Path(spec.model))
+        check_folder(Path(spec.model), spec.trust_code)
         if spec.lora.start_from:
             check_adapter(Path(spec.lora.start_from), spec.model)
         data = data_record(spec, self.interpreter())

@@ -36,7 +36,7 @@ def chat_request(operations: Operations, request: ChatRequest) -> tuple[Generati
     generation = operations.active_generation()
     return generation, {
         "type": "chat",
-        **view.train.spec.model_dump(include={"model", "base_precision", "quantise"}),
+        **view.train.spec.model_dump(include={"model", "base_precision", "quantise", "trust_code"}),
         "adapter": view.train.adapter,
         "messages": [message.model_dump() for message in request.messages],
         "max_new_tokens": request.max_new_tokens,

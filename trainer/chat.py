@@ -19,7 +19,8 @@ Side = Literal["base", "tuned"]
 class Chat:
     """Keeps the pair of base and adapter that was asked last in memory.
 
-    A request holds `model`, `adapter`, `base_precision`, `quantise`, `messages`, `max_new_tokens` and `temperature`; its lines are
+    A request holds `model`, `adapter`, `messages`, `max_new_tokens` and `temperature`, and may hold the run's
+    `base_precision`, `quantise` and `trust_code`; its lines are
     `{"type": "token", "side": "base"|"tuned", "text"}`.
     """
 
@@ -30,7 +31,7 @@ class Chat:
 
     def answer(self, request: dict[str, Any], stopping: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         """Stream `token` lines of the base's answer, then of the tuned model's."""
-        self._load(request["model"], request["adapter"], request["base_precision"], request["quantise"])
+        self._load(request["model"], request["adapter"], request)
         prompt = self._tokenizer.apply_chat_template(
             request["messages"], tokenize=True, add_generation_prompt=True, return_dict=False
         )
@@ -40,7 +41,7 @@ class Chat:
             ):
                 yield {"type": "token", "side": side, "text": text}
 
-    def _load(self, model: str, adapter: str, precision: str, quantise: str) -> None:
+    def _load(self, model: str, adapter: str, request: dict[str, Any]) -> None:
         if self._loaded == (model, adapter):
             return
         if not (Path(adapter) / "adapter_config.json").is_file():
@@ -51,7 +52,9 @@ class Chat:
         own = (Path(adapter) / "tokenizer_config.json").is_file()
         self._tokenizer = load_tokenizer(Path(adapter if own else model))
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        base = load_base(Path(model), DTYPES.get(precision, torch.float32), quantise, device)
+        dtype = DTYPES.get(request.get("base_precision", "auto"), torch.float32)
+        quantise = request.get("quantise", "none")
+        base = load_base(Path(model), dtype, quantise, device, request.get("trust_code", ""))
         self._model = PeftModel.from_pretrained(base, adapter).eval()
         if quantise == "none":  # else it lies there already
             self._model = self._model.to(device)

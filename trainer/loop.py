@@ -88,7 +88,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     # Model: frozen base, fresh adapter.
     run.phase("model", f"Loading {Path(spec.model).name}")
     base_precision, why_base = choose_base_precision(spec.base_precision, device, precision)
-    fresh_base = partial(load_base, Path(spec.model), DTYPES[base_precision], spec.quantise, device)
+    fresh_base = partial(load_base, Path(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
     adapted = with_lora(fresh_base(), spec.lora)
     model: Any = adapted.model
     threads, why_threads = choose_threads(spec.training.threads, model)

@@ -159,3 +159,53 @@ def test_rows_that_the_model_cannot_read_are_refused_before_it_is_loaded(model: 
         caught.value.code == "length-beyond-model"
         and "20 tokens, and the model reads at most 19" in caught.value.message
     )
+
+
+def with_code(folder: Path) -> str:
+    """Let the model want code of its own; returns the fingerprint that its refusal prints."""
+    with_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
+    (folder / "own.py").write_text("class Own: ...\n")
+    error = refused(folder)
+    assert error.code == "model-needs-code" and "1 Python files" in error.message
+    return error.remedy.split("`trust_code` to ")[1].split(";")[0]
+
+
+def test_code_is_trusted_byte_for_byte(model: Path) -> None:
+    trusted = with_code(model)
+    check_folder(model, trusted)
+    (model / "own.py").write_text("class Own: ... \n")
+    with pytest.raises(TrainError, match="has changed since it was trusted"):
+        check_folder(model, trusted)
+    (model / "own.py").write_text("class Own: ...\n")
+    check_folder(model, trusted)
+    (model / "sub").mkdir()
+    (model / "sub" / "more.py").write_text("")
+    with pytest.raises(TrainError, match="has changed"):
+        check_folder(model, trusted)
+    shutil.rmtree(model / "sub")
+    with_config(model, auto_map={"AutoModelForCausalLM": "own.Other"})
+    with pytest.raises(TrainError, match="has changed"):
+        check_folder(model, trusted)
+
+
+def test_moving_text_between_files_is_another_code(model: Path) -> None:
+    with_code(model)
+    found = set()
+    for first, second in (("a", "bc"), ("ab", "c"), ("abc", "")):
+        (model / "own.py").write_text(first)
+        (model / "own2.py").write_text(second)
+        found.add(refused(model).remedy)
+    assert len(found) == 3
+
+
+def test_code_from_elsewhere_is_never_trusted(model: Path) -> None:
+    trusted = with_code(model)
+    with_config(model, auto_map={"AutoModelForCausalLM": "owner/name--own.Own"})
+    with pytest.raises(TrainError, match="not in its folder"):
+        check_folder(model, trusted)
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    error = refused(model)
+    assert error.code == "model-pickled" and f"fettle model convert {model} --output NEW" in error.remedy

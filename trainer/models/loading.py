@@ -11,16 +11,21 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from trainer.errors import TrainError
 from trainer.models.checking import check_folder
+from trainer.models.code import wants_code
+from trainer.models.folder import read_config
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def load_base(folder: Path, dtype: torch.dtype, quantise: str = "none", device: str = "cpu") -> Any:
-    """The folder's causal language model with frozen weights; no code in the folder is ever run.
+def load_base(
+    folder: Path, dtype: torch.dtype, quantise: str = "none", device: str = "cpu", trust_code: str = ""
+) -> Any:
+    """The folder's causal language model with frozen weights.
 
-    `quantise` is `none`, `4bit` (NF4) or `8bit`, which loads it onto the device at once.
+    `quantise` is `none`, `4bit` (NF4) or `8bit`, which loads it onto the device at once. Code in the folder is run
+    only where `trust_code` is its fingerprint.
     """
-    check_folder(folder)
+    check_folder(folder, trust_code)
     packed = (
         {} if quantise == "none" else {"quantization_config": _packing(quantise, dtype), "device_map": {"": device}}
     )
@@ -28,7 +33,7 @@ def load_base(folder: Path, dtype: torch.dtype, quantise: str = "none", device: 
         model, found = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            trust_remote_code=False,
+            trust_remote_code=wants_code(read_config(folder)),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,

@@ -31,6 +31,13 @@ class RunSpec(Section):
         "The frozen weights take a quarter (`8bit`) or an eighth (`4bit`) of fp32, and lose a little; slower.",
         acts_on=("cpu", "cuda"),
     )
+    trust_code: str = setting(
+        "",
+        "Trusted code",
+        "The fingerprint of a model's own Python code, as its refusal prints it: that code will run. Empty: none does.",
+        level="expert",
+        max_length=64,
+    )
     data: Data = Data()
     lora: Lora = Lora()
     optimizer: Optimizer = Optimizer()
