@@ -96,6 +96,7 @@ def names_of(spec: RunSpec) -> dict[str, str | None]:
         "data.train": data.id if data else home_relative(spec.data.train),
         "data.mix": "; ".join(f"{home_relative(name)} = {weight:g}" for name, weight in mixed_in(spec.data.mix)),
         "data.held_out": held_out and home_relative(held_out),
+        "lora.start_from": spec.lora.start_from and home_relative(spec.lora.start_from),
     }
 
 

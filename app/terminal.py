@@ -124,6 +124,9 @@ class Display:
             self.line(
                 f"    training {event['trained_parameters']:,} of {event['parameters']:,} parameters ({share:.1%})"
             )
+            frozen = [row["part"] for row in event.get("coverage", []) if not row["trained"]]
+            if frozen:
+                self.line(f"    frozen: {', '.join(frozen)}")
 
     def _step(self, step: dict[str, Any]) -> None:
         changed = self._states.get(step["id"]) != step["state"]

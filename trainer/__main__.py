@@ -1,13 +1,16 @@
-"""Entry of the managed interpreter: `train FOLDER`, `worker`, or `versions`."""
+"""Entry of the managed interpreter: `train`, `evaluate` or `export FOLDER`, `worker`, or `versions`."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer.errors import TrainError
 from trainer.operation import Operation, read_record
@@ -20,7 +23,9 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status."""
     match arguments:
         case ["train", folder]:
-            return _train(Path(folder))
+            return _operate(Path(folder), _train)
+        case [("evaluate" | "export") as kind, folder]:
+            return _operate(Path(folder), partial(_after, kind))
         case ["worker"]:
             from trainer.worker import serve
 
@@ -30,15 +35,16 @@ def main(arguments: list[str]) -> int:
 
             print(json.dumps(versions()))
             return 0
-    print("usage: train FOLDER | worker | versions", file=sys.stderr)
+    print("usage: train FOLDER | evaluate FOLDER | export FOLDER | worker | versions", file=sys.stderr)
     return 2
 
 
-def _train(folder: Path) -> int:
-    """Train, and turn whatever goes wrong into one `failed` event; details go to the log."""
+def _operate(folder: Path, work: Callable[[Operation], None]) -> int:
+    """Do the work of an operation, and turn whatever goes wrong into one `failed` event; details go to the log."""
     with Operation(folder) as operation:
         try:
-            problem = _run(operation)
+            work(operation)
+            return 0
         except TrainError as error:
             problem = error
         except MemoryError:
@@ -48,13 +54,11 @@ def _train(folder: Path) -> int:
         except Exception as error:  # the last barrier: a run never ends without a final event
             traceback.print_exc()
             problem = _unexpected(error)
-        if problem is None:
-            return 0
         operation.emit("failed", code=problem.code, message=problem.message, remedy=problem.remedy)
         return 1
 
 
-def _run(operation: Operation) -> TrainError | None:
+def _train(operation: Operation) -> None:
     from pydantic import ValidationError
 
     from trainer.spec import RunSpec
@@ -62,22 +66,32 @@ def _run(operation: Operation) -> TrainError | None:
     try:
         spec = RunSpec.model_validate(read_record(operation.folder)["spec"])
     except ValidationError as error:
-        return TrainError(
+        raise TrainError(
             "spec-invalid",
             f"The run's settings are not valid: {error.errors()[0]['msg']}.",
             "Start the run again from this version.",
-        )
+        ) from error
+    _loaded("trainer.loop").train(operation, spec)
+
+
+def _after(kind: str, operation: Operation) -> None:
+    if kind == "export":
+        _loaded("trainer.export.merged").export_merged(operation)
+    else:
+        _loaded("trainer.evaluation.again").judge_again(operation)
+
+
+def _loaded(module: str) -> Any:
+    """A module that brings torch; raises `TrainError` where the environment cannot load it."""
     try:
-        from trainer.loop import train
+        return importlib.import_module(module)
     except (ImportError, OSError) as error:  # a broken library raises OSError while it is loaded
         traceback.print_exc()
-        return TrainError(
+        raise TrainError(
             "environment-broken",
             f"The environment cannot load its libraries: {_first_line(error)}",
             "Roll back, or install the dependencies again.",
-        )
-    train(operation, spec)
-    return None
+        ) from error
 
 
 def _unexpected(error: Exception) -> TrainError:

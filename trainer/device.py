@@ -11,6 +11,7 @@ import torch
 
 from trainer.errors import TrainError
 
+_THIS_PROCESS = psutil.Process()  # made once: it is asked at every step
 SMALL_MODEL = 20_000_000  # parameters below which a second thread costs more in waiting than it computes
 
 
@@ -82,4 +83,4 @@ def memory_in_use(device: str) -> int:
     """Memory of the run in bytes: the most so far on CUDA, else what this process holds now."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    return int(psutil.Process().memory_info().rss)
+    return int(_THIS_PROCESS.memory_info().rss)

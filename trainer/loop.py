@@ -170,9 +170,9 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.phase("saving", "Saving the adapter")
     watch.put_best(model, progress)
     own = accelerator.unwrap_model(model)
-    adapter = save_adapter(own, tokenizer, operation.folder)
+    adapter = save_adapter(own, tokenizer, operation.folder, spec)
     rows = samples.held_out or samples.train
     proof = read_back(run, own, tokenizer, adapter, rows, fresh_base, accelerator.autocast(), precision)
     judged.judge_tuned(model)
-    describe(adapter, operation.folder, proof)
+    describe(adapter, operation.folder, spec, proof)
     run.finish(run.ending() or "done", adapter, base=judged.base, tuned=judged.tuned)

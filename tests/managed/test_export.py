@@ -23,7 +23,7 @@ from trainer.export.reload_check import check_reload
 from trainer.loop import train
 from trainer.models.loading import load_base
 from trainer.models.tokenizer import load_tokenizer
-from trainer.operation import Operation, create, read_events
+from trainer.operation import Operation, create, read_events, read_record
 from trainer.spec import RunSpec
 from trainer.starter import skills
 
@@ -125,14 +125,14 @@ def test_a_card_tells_nobodys_name_where_another_way_works(done: Path, monkeypat
     monkeypatch.setattr(Path, "home", lambda: done.parent)
     assert home_relative(str(done.parent / "models" / "small")) == "~/models/small"
     assert home_relative("/elsewhere/small") == "/elsewhere/small"
-    assert "os.path.expanduser" in card(with_model(Origin.of(done), str(done.parent / "models" / "small")))
+    assert "os.path.expanduser" in card(with_model(origin_of(done), str(done.parent / "models" / "small")))
 
 
 def test_a_base_from_the_hubs_cache_is_named_as_on_the_hub(done: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--some--thing-1b" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "README.md").write_text("---\nlicense: apache-2.0\nlanguage: [en, de]\n---\n# Thing\n")
-    text = card(with_model(Origin.of(done), str(snapshot)))
+    text = card(with_model(origin_of(done), str(snapshot)))
     head = yaml.safe_load(text.split("---")[1])
     assert (head["base_model"], head["license"], head["language"]) == ("some/thing-1b", "apache-2.0", ["en", "de"])
     assert 'from_pretrained("some/thing-1b")' in text
@@ -141,7 +141,11 @@ def test_a_base_from_the_hubs_cache_is_named_as_on_the_hub(done: Path, tmp_path:
 @pytest.mark.parametrize("damage", ["", "---\n", "---\n: [\n---\n", "---\n- a\n---\n"])
 def test_a_base_whose_card_cannot_be_read_gives_no_licence(done: Path, tmp_path: Path, damage: str) -> None:
     (tmp_path / "README.md").write_text(damage)
-    assert "license" not in card(with_model(Origin.of(done), str(tmp_path)))
+    assert "license" not in card(with_model(origin_of(done), str(tmp_path)))
+
+
+def origin_of(run: Path) -> Origin:
+    return Origin.of(run, RunSpec.model_validate(read_record(run)["spec"]))
 
 
 def with_model(origin: Origin, model: str) -> Origin:

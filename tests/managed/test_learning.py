@@ -176,8 +176,8 @@ def test_the_saved_adapter_answers_like_the_model_in_memory(tmp_path: Path, toke
             torch.nn.init.normal_(parameter, std=0.05)
     from trainer.export.adapter import save_adapter
 
-    create(tmp_path, {"id": "r", "kind": "train", "title": "A run", "spec": {"model": str(STARTER)}})
-    adapter = save_adapter(model, tokenizer, tmp_path)
+    create(tmp_path, {"id": "r", "kind": "train", "title": "A run"})
+    adapter = save_adapter(model, tokenizer, tmp_path, RunSpec(model=str(STARTER)))
     again = PeftModel.from_pretrained(load_base(STARTER, torch.float32), adapter).eval()
     batch = collate(encode(load_tokenizer(adapter), rows[:4], 512), tokenizer.pad_token_id)
     with torch.inference_mode():

@@ -14,46 +14,51 @@ from trainer.errors import TrainError
 from trainer.export.agreement import Agreement
 from trainer.export.card import CARD, SPECIFICATION, card, specification
 from trainer.export.origin import Origin
+from trainer.spec import RunSpec
 from trainer.tensor_files import system_errors
 
 
-def save_adapter(model: Any, tokenizer: Any, run: Path) -> Path:
+def save_adapter(model: Any, tokenizer: Any, run: Path, spec: RunSpec) -> Path:
     """Write `run/adapter` in PEFT's format with tokenizer, chat template, card and specification; returns its path."""
 
     def fill(folder: Path) -> None:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
-        origin = Origin.of(run)
+        origin = Origin.of(run, spec)
         (folder / SPECIFICATION).write_text(specification(origin), encoding="utf-8")
         (folder / CARD).write_text(card(origin), encoding="utf-8")
 
     remedy = "Free some space and let the run go on: its last checkpoint is kept."
-    return write_whole(run / "adapter", fill, "adapter", remedy)
+    return write_whole(run / "adapter", fill, "adapter", remedy, replace=True)
 
 
-def describe(adapter: Path, run: Path, proof: Agreement | None) -> None:
+def describe(adapter: Path, run: Path, spec: RunSpec, proof: Agreement | None) -> None:
     """Write the card again, now that the results are known; where that fails, the first one stays."""
     partial = adapter / f"{CARD}.part"
     with suppress(OSError):
         note = f"Read back from disk after training: {proof}." if proof else ""
-        partial.write_text(card(Origin.of(run), note), encoding="utf-8")
+        partial.write_text(card(Origin.of(run, spec), note), encoding="utf-8")
         os.replace(partial, adapter / CARD)
 
 
-def write_whole(target: Path, fill: Callable[[Path], None], what: str, remedy: str) -> Path:
-    """Have a folder filled aside, made durable, and renamed to `target`, in place of one that is there.
+def write_whole(target: Path, fill: Callable[[Path], None], what: str, remedy: str, *, replace: bool) -> Path:
+    """Have a folder filled aside, made durable, and renamed to `target`; with `replace`, in place of one that is there.
 
     Raises `TrainError` where that fails, and leaves what was there. `remedy` is what to do when the disk is full.
     """
     partial = target.with_name(f"{target.name}.part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with system_errors():
             fill(partial)
         for file in partial.iterdir():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
-        shutil.rmtree(target, ignore_errors=True)
+        if replace:
+            shutil.rmtree(target, ignore_errors=True)
+        elif target.exists():
+            target.rmdir()  # an empty one; anything else is somebody's
         os.replace(partial, target)
     except OSError as error:
         if is_full(error):
@@ -65,4 +70,6 @@ def write_whole(target: Path, fill: Callable[[Path], None], what: str, remedy: s
             f"The {what} could not be written to {target.parent}: {error.strerror or error}.",
             "Check the folder's permissions.",
         ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return target

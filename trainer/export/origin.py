@@ -28,7 +28,7 @@ class Origin:
     evaluation: dict[str, Any] | None
 
     @classmethod
-    def of(cls, run: Path) -> Origin:
+    def of(cls, run: Path, spec: RunSpec) -> Origin:
         """Read from the run's record and events; raises `OSError` or `ValueError` where these were edited."""
         record = read_record(run)
         chosen: dict[str, str] = {}
@@ -38,7 +38,6 @@ class Origin:
             chosen |= event.get("chosen", {})
             versions = event["versions"] if event["type"] == "hello" else versions
             evaluation = event if event.get("side") == "comparison" else evaluation
-        spec = RunSpec.model_validate(record["spec"])
         named = spec.with_changes({"model": home_relative(spec.model)} | record.get("named", {}))
         return cls(record, spec, named, chosen, versions, evaluation)
 
