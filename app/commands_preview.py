@@ -47,19 +47,21 @@ async def _preview(operations: Operations, request: PreviewRequest, *, ids: bool
             if as_json:
                 say_json(line.model_dump(mode="json", exclude_defaults=True))
             else:
-                _show(line, painter, ids=ids)
+                _show(line, painter, request.first, ids=ids)
     finally:
         await worker.close()
 
 
-def _show(line: PreviewLine, painter: Painter, *, ids: bool) -> None:
+def _show(line: PreviewLine, painter: Painter, first: int, *, ids: bool) -> None:
     if line.type == "progress":
         _progress(f"  {line.text}{'' if line.share is None else f' {line.share:.0%}'}")
         return
     _progress("")
     if line.type == "template":
-        print(f"{line.text}\n{painter.legend()}")
+        print(line.text)
     elif line.row:
+        if line.row.number == first:
+            print(painter.legend())
         print("", *painter.row(line.row, ids=ids), sep="\n")
     elif line.statistics:
         print("", *summary(line.statistics), sep="\n", flush=True)

@@ -76,7 +76,8 @@ def _shown(token: PreviewToken) -> str:
 def summary(found: PreviewStatistics) -> Iterator[str]:
     """What all rows come to: how much is learned, how long they are, and what is to be said of them."""
     share = found.trained / found.tokens if found.tokens else 0
-    yield f"All {found.rows:,} rows: {found.trained:,} of {found.tokens:,} tokens are learned ({share:.0%})"
+    rows = "The only row" if found.rows == 1 else f"All {found.rows:,} rows"
+    yield f"{rows}: {found.trained:,} of {found.tokens:,} tokens are learned ({share:.0%})"
     if found.held_out_rows:
         yield f"{found.held_out_rows:,} rows are held out."
     yield from found.left_out
@@ -97,4 +98,5 @@ def bars(edges: Sequence[int], counts: Sequence[int], cut: int) -> Iterator[str]
         if begun:
             bar = "█" * (max(1, round(BAR * count / most)) if count else 0)
             mark = f"  <- rows are cut at {cut:,}" if low <= cut < high else ""
-            yield f"  {f'{low:,} to {high - 1:,}':>19} |{bar} {count:,}{mark}"
+            lengths = f"{low:,}" if high - low == 1 else f"{low:,} to {high - 1:,}"
+            yield f"  {lengths:>19} |{bar} {count:,}{mark}"

@@ -250,6 +250,13 @@ def test_a_text_is_learned_whole_with_one_start_and_one_end(tmp_path: Path) -> N
     assert learned(tokenizer, example) == "nce.</s>"  # nothing stands before the first token
 
 
+def test_a_text_that_is_cut_loses_no_answer_and_needs_no_template(tmp_path: Path) -> None:
+    result = encoded(
+        make_tokenizer(tmp_path, None), Sample("text", Place("a.txt", 1), text="Once. " * 9), max_length=16
+    )
+    assert set(result.findings.counts) == {"row-cut"} and "plain text need none" in result.template
+
+
 def test_a_token_across_the_end_of_the_prompt_is_learned_and_told(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(tmp_path, None, merges=(("Ġ", "4"),))
     result = encoded(tokenizer, Sample("completion", Place("rows.jsonl", 1), prompt="2+2= ", completion="4"))

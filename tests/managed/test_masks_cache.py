@@ -133,12 +133,13 @@ def test_a_run_from_the_cache_gives_the_same_adapter(tmp_path: Path) -> None:
     wanted = {"model": str(STARTER), "data.train": str(tmp_path / "train.jsonl"), "training.max_steps": 2, "training.threads": 1}  # fmt: skip
     adapters = []
     for name, cache in (("none", None), ("filled", "tokens"), ("used", "tokens")):
-        record = {"id": name, "kind": "train", "title": name} | (
+        spec = RunSpec().with_changes(wanted)
+        record = {"id": name, "kind": "train", "title": name, "spec": spec.model_dump(mode="json")} | (
             {"token_cache": str(tmp_path / cache)} if cache else {}
         )
         create(tmp_path / name, record)
         with Operation(tmp_path / name) as operation:
-            train(operation, RunSpec().with_changes(wanted))
+            train(operation, spec)
         adapters.append(load_file(tmp_path / name / "adapter" / "adapter_model.safetensors"))
     assert len(list((tmp_path / "tokens").iterdir())) == 1
     for other in adapters[1:]:

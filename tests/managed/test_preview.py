@@ -191,6 +191,7 @@ LOOP = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% e
         ("{% for a in range(10 ** 9) %}{% endfor %}", "computes powers"),
         ("{% for a in range(1000000000) %}{% endfor %}", "Range too big"),
         ("{{ 9 ** 9 ** 9 ** 9 }}", "computes powers"),
+        ("{% if %}", "broken in its line 3"),
         ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "recursion"),
     ],
 )

@@ -202,7 +202,9 @@ def findings_of(whole: Whole, example: Example, data: Data) -> set[str]:
     """What is to be said of one piece and what the cut has left of it."""
     found = set(whole.piece.found)
     if example.cut and data.truncation != "drop":
-        found |= {"row-cut"} | ({"answers-lost"} if example.dropped_turns else set())
+        found.add("row-cut")
+        if example.dropped_turns and whole.piece.sample.kind != "text":
+            found.add("answers-lost")
     if not example.scored:
         found.add("row-too-long" if data.truncation == "drop" and example.cut else "row-unlearned")
     return found

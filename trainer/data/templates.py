@@ -33,6 +33,7 @@ _TEXTS = {"chatml": CHATML, "plain": PLAIN, "raw": RAW}
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # A row takes milliseconds; whatever needs this long does not end.
 RENDER_SECONDS = 10.0
+ROLES_SAID = 5  # of a conversation that is refused
 Span = tuple[int, int]
 
 
@@ -61,6 +62,8 @@ def settle_template(tokenizer: Any, samples: Sequence[Sample], choice: str) -> s
 
 
 def _for_a_base_model(tokenizer: Any, samples: Sequence[Sample]) -> tuple[str, str]:
+    if samples and all(sample.kind == "text" for sample in samples):
+        return "raw", "the model has none, and rows of plain text need none"
     if samples and all(sample.kind != "conversation" for sample in samples):
         return "raw", "the model has none, and the rows are prompts with their completions"
     if _is_one_token(tokenizer, "<|im_start|>") and _is_one_token(tokenizer, "<|im_end|>"):
@@ -132,7 +135,7 @@ class Renderer:
             with at_most(RENDER_SECONDS):
                 return render_jinja_template([list(messages)], tools, None, template, **options, **self._tokens)
         except Exception as error:  # a template is somebody's program: it can fail in any way
-            raise _refusal(error, sample.place) from error
+            raise _refusal(error, messages, sample.place) from error
 
 
 def _refuse_powers(template: str) -> None:
@@ -149,16 +152,23 @@ def _refuse_powers(template: str) -> None:
         )
 
 
-def _refusal(error: Exception, place: Place) -> TrainError:
+def _refusal(error: Exception, messages: Sequence[Message], place: Place) -> TrainError:
     if isinstance(error, TooLong):
         return TrainError(
             "template-refuses",
             f"{place}: the model's chat template did not come to an end within {RENDER_SECONDS:g} s, so it was stopped.",
             "Look for a loop in the template in the model's folder, or choose another `data.template`.",
         )
+    if isinstance(error, TemplateSyntaxError):
+        return TrainError(
+            "template-refuses",
+            f"The model's chat template is broken in its line {error.lineno}: {error.message}",
+            "Fetch the model again, or choose another `data.template`.",
+        )
+    roles = [message["role"] for message in messages[:ROLES_SAID]] + ["…"] * (len(messages) > ROLES_SAID)
     said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     return TrainError(
         "template-refuses",
-        f"{place}: the model's chat template does not take this conversation: {said}",
+        f"{place}: the model's chat template does not take this conversation ({', '.join(roles)}): {said}",
         "Change the row to what the template asks for, remove it, or choose another `data.template`.",
     )
