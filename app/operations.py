@@ -135,7 +135,8 @@ class Operations:
         generation = self._generation_of(followed)
         resume(followed.folder)
         try:
-            self._spawn_run(followed.folder, RunSpec.model_validate(followed.record["spec"]), generation, snapshot)
+            spec, _ = RunSpec.recorded(followed.record["spec"])  # the trainer that it began with knows all of them
+            self._spawn_run(followed.folder, spec, generation, snapshot)
         except OSError:
             not_resumed(followed.folder)
             raise

@@ -163,8 +163,9 @@ class Followed:
     def _train(self) -> TrainView:
         step, final = self._newest, self._last if self._last and self._last["type"] in FINAL else {}
         phase = self._phase
+        spec, foreign = RunSpec.recorded(self.record["spec"])
         return TrainView(
-            spec=RunSpec.model_validate(self.record["spec"]),
+            spec=spec,
             folder=str(self.folder),
             generation=self.record["generation"],
             phase=phase.get("phase", ""),
@@ -183,7 +184,7 @@ class Followed:
             parameters=self._coverage.get("parameters"),
             coverage=[CoverageView(**row) for row in self._coverage.get("coverage", [])],
             adapter=_adapter(self.folder, final.get("adapter")),
-            warnings=self._warnings,
+            warnings=[*self._warnings, *_of_another_version(foreign)],
             resumable=self.resumable,
         )
 
@@ -200,6 +201,14 @@ class Followed:
             measures=both.get("measures", []),
             verdict=both.get("verdict", ""),
         )
+
+
+def _of_another_version(foreign: list[str]) -> list[str]:
+    if not foreign:
+        return []
+    return [
+        f"Another version of Fettle started this run; unknown here: {', '.join(foreign)}. The run's record has them."
+    ]
 
 
 def _adapter(folder: Path, noted: str | None) -> str | None:

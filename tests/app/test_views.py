@@ -58,6 +58,16 @@ def test_a_run_tells_what_it_trains_and_an_older_one_that_told_less_is_still_sho
     assert train and train.trained_parameters == 5 and train.coverage[0].model_dump() == row
 
 
+def test_a_run_of_another_version_is_shown_without_the_settings_that_are_unknown_here(tmp_path: Path) -> None:
+    tree = RunSpec(name="kept").model_dump()
+    tree["training"] |= {"of_tomorrow": 3, "epochs": 4.0, "seed": "no number any more"}
+    tree |= {"method": "of tomorrow"}
+    create(tmp_path / "run-2", {"id": "run-2", "kind": "train", "title": "t", "spec": tree, "generation": "g"})
+    train = Followed(tmp_path / "run-2").view().train
+    assert train and (train.spec.name, train.spec.training.epochs, train.spec.training.seed) == ("kept", 4.0, 0)
+    assert [each for each in train.warnings if "method, training.of_tomorrow, training.seed" in each]
+
+
 def test_a_process_that_vanished_is_a_crash_with_a_remedy(folder: Path) -> None:
     with Operation(folder) as operation:
         operation.emit("hello")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from trainer.spec.data import Data
 from trainer.spec.evaluation import Evaluation
@@ -59,6 +62,22 @@ class RunSpec(Section):
                 raise ValueError(f"There is no setting '{key}'.")
             section[last] = value
         return RunSpec.model_validate(tree)
+
+    @classmethod
+    def recorded(cls, tree: dict[str, Any]) -> tuple[RunSpec, list[str]]:
+        """The spec of a record that another version may have written, and the settings that this one cannot take.
+
+        Those have their defaults in it. Raises `ValueError` for what is no spec at all.
+        """
+        try:
+            return cls.model_validate(tree), []
+        except ValidationError as error:
+            foreign = sorted({".".join(map(str, each["loc"][:2])) for each in error.errors()})
+        known = copy.deepcopy(tree)
+        for name in foreign:
+            section, _, key = name.partition(".")
+            (known[section] if key else known).pop(key or section, None)
+        return cls.model_validate(known), foreign
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the spec."""
