@@ -288,7 +288,9 @@ def follow_events(folder: Path) -> Iterator[Event]:
             rest = list(tail.read())
             yield from rest
             last = rest[-1] if rest else last
-            if state(folder, last) not in ("starting", "running"):
+            if state(folder, last) == "crashed":
+                time.sleep(POLL_SECONDS)  # the parent of a run that the system killed takes over in a moment
+            if state(folder, last) not in ("starting", "running") and not tail.behind():
                 return
         time.sleep(POLL_SECONDS)
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from trainer.errors import TrainError
 from trainer.operation import Operation, read_record
+from trainer.restarting import supervise
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status."""
     match arguments:
         case ["train", folder]:
-            return _operate(Path(folder), _train)
+            return supervise(Path(folder), partial(_operate, Path(folder), _train))
         case [("evaluate" | "export") as kind, folder]:
             return _operate(Path(folder), partial(_after, kind))
         case ["worker"]:

@@ -60,13 +60,9 @@ def prepare_device(spec: RunSpec, device: str) -> None:
 
 
 def prepare_model(model: Any, spec: RunSpec) -> None:
-    """Put noise on the embeddings, recomputation and compiling into force."""
+    """Put noise on the embeddings and compiling into force."""
     if spec.training.neftune:
         _add_noise(model.get_input_embeddings(), spec.training.neftune)
-    if spec.training.gradient_checkpointing == "on":
-        from trainer.portions import recompute_activations
-
-        recompute_activations(model)
     if spec.training.compile:
         for layer in decoder_layers(model):
             layer.compile(dynamic=True)

@@ -32,14 +32,17 @@ from trainer.export.adapter import describe, save_adapter
 from trainer.export.reload_check import read_back
 from trainer.going_on import go_on
 from trainer.held_out import HeldOut
+from trainer.memory import peak
+from trainer.memory.kills import limit
+from trainer.memory.settling import Step, settle
 from trainer.models.adapting import with_lora
 from trainer.models.fitting import check_rows
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.not_finite import require_finite
-from trainer.operation import Operation
+from trainer.operation import Operation, read_events
 from trainer.optimizers import make_optimizer
-from trainer.portions import Portions, recompute_activations
+from trainer.portions import Portions
 from trainer.profiling import profiled
 from trainer.sampling import Sampling
 from trainer.saving import Saving
@@ -120,7 +123,6 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     steps = max(1, round(spec.training.epochs * batches_an_epoch / accumulation))
     steps = min(steps, spec.training.max_steps or steps)
     seconds = 3600 * (spec.training.max_hours or math.inf)
-    run.begin(steps, batches_an_epoch / accumulation, progress)
     batches = training_batches(
         examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed, progress.batches
     )
@@ -128,11 +130,13 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
         accelerator, model, spec.training.gradient_checkpointing, spec.training.label_smoothing, run.warn
     )
     model.train()
-    if progress.recomputes:
-        recompute_activations(model)
+    step = Step(model, optimizer, portions, device, precision, base_precision)
+    settle(run, spec, step, examples, tokenizer.pad_token_id, progress, limit(read_events(operation.folder)))
     if found.folder:
         watch.load(found.folder)
         put_back(found.folder, model, optimizer, accelerator.scaler)
+    run.begin(steps, batches_an_epoch / accumulation, progress)
+    peak.begin(device)
     with (
         Saving(operation.folder, run, spec.training.checkpoint_every, spec.training.checkpoints_kept) as saving,
         profiled(operation.folder / "profile", spec.training.profile_steps, run) as traced,
@@ -163,6 +167,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
         last(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
 
     # What remains: the adapter, then the verdict.
+    run.held(peak.peak(device))
     run.end()
     if run.ending() == "paused":
         run.finish("paused", None)

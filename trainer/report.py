@@ -88,6 +88,14 @@ class Report:
         rows = [dataclasses.asdict(row) for row in found.rows]
         self._operation.emit("progress", trained_parameters=found.trained, parameters=found.total, coverage=rows)
 
+    def memory(self, about: dict[str, Any]) -> None:
+        """What a step is predicted to hold, by part, and what it was measured to hold, in bytes."""
+        self._operation.emit("progress", memory=about)
+
+    def held(self, most: int) -> None:
+        """The most bytes that the steps have held."""
+        self._operation.emit("progress", held=most)
+
     def begin(self, steps: int, batches_an_epoch: float, progress: Progress) -> None:
         """The loop starts now, or goes on from where it was."""
         self._steps, self._batches_an_epoch = steps, batches_an_epoch

@@ -63,7 +63,7 @@ class Snapshot:
 def take(progress: Progress, model: Any, optimizer: Any, scaler: Any, best: Tensors, about: dict[str, Any]) -> Snapshot:
     """Copy all of it; `about` (data, versions) is what the run that goes on compares itself with."""
     tensors, optimizer_state = _take_optimizer(optimizer)
-    random_tensors, random_state = _take_random()
+    random_tensors, random_state = take_random()
     state = {
         "progress": asdict(progress),
         "optimizer": optimizer_state,
@@ -89,7 +89,7 @@ def put_back(folder: Path, model: Any, optimizer: Any, scaler: Any) -> None:
     _put_back_optimizer(optimizer, load_file(folder / OPTIMIZER), state["optimizer"])
     if scaler:
         scaler.load_state_dict(state["scaler"])
-    _put_back_random(load_file(folder / RANDOM), state["random"])
+    put_back_random(load_file(folder / RANDOM), state["random"])
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
@@ -150,7 +150,7 @@ def _put_back_optimizer(optimizer: Any, tensors: Tensors, told: dict[str, Any]) 
     optimizer.load_state_dict({"state": state, "param_groups": told["param_groups"]})
 
 
-def _take_random() -> tuple[Tensors, dict[str, Any]]:
+def take_random() -> tuple[Tensors, dict[str, Any]]:
     """The states of every generator that a library may draw from."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     tensors = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(keys.astype(np.int64))}
@@ -161,7 +161,7 @@ def _take_random() -> tuple[Tensors, dict[str, Any]]:
     return tensors, {"python": random.getstate(), "numpy": [kind, position, has_gauss, gauss]}
 
 
-def _put_back_random(tensors: Tensors, told: dict[str, Any]) -> None:
+def put_back_random(tensors: Tensors, told: dict[str, Any]) -> None:
     version, words, gauss = told["python"]
     random.setstate((version, tuple(words), gauss))
     kind, position, has_gauss, cached = told["numpy"]

@@ -23,7 +23,7 @@ class Training(Section):
     micro_batch_size: int | None = setting(
         None,
         "Rows at once",
-        "Lower: less memory, slower, the same step. Empty: all, halved when memory runs out.",
+        "Lower: less memory, slower, the same step. Empty: as many as fit, halved when memory runs out.",
         unit="rows",
         ge=1,
     )
@@ -78,7 +78,7 @@ class Training(Section):
     gradient_checkpointing: Literal["auto", "on", "off"] = setting(
         "auto",
         "Gradient checkpointing",
-        "On: much less memory, about a third slower. Auto: when memory runs out at one row.",
+        "On: much less memory, about a third slower. Auto: where one row does not fit without.",
     )
     compile: bool = setting(
         False,

@@ -1,0 +1,48 @@
+"""The most memory that this process has held, and how its allocator treats what was freed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+from trainer.memory.estimate import CUDA_CONTEXT
+
+MMAP_THRESHOLD, AT_ONCE = -3, 128 << 10  # mallopt's parameter, and bytes from which a block is given back at once
+
+
+def begin(device: str) -> None:
+    """Count the peak from now on, where the system can; elsewhere it stays that of the whole process."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak(device: str) -> int:
+    """The most bytes since `begin`: of tensors and the driver's context on CUDA, else of the process's memory."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated()) + CUDA_CONTEXT
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    about = psutil.Process().memory_info()
+    return int(getattr(about, "peak_wset", about.rss))
+
+
+def give_back_at_once() -> bool:
+    """Have freed tensors leave the process at once; returns whether this allocator can.
+
+    glibc keeps freed blocks for later, but cannot reuse aligned ones of the same size, so that a process grows to
+    up to several times what it needs. Giving back costs page faults: steps became a third slower where measured.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and mallopt(MMAP_THRESHOLD, AT_ONCE) == 1
