@@ -75,6 +75,17 @@ def test_a_base_of_few_bits_learns_much_the_same(tmp_path: Path, spec: RunSpec, 
     assert (found == plain) == (precision == "fp32" and quantise == "none")
 
 
+@pytest.mark.parametrize("quantise", ["4bit", "8bit"])
+def test_a_quantised_base_is_not_changed_by_being_judged(quantise: str) -> None:
+    ids = torch.arange(5, 60)[None]
+    model = load_base(STARTER, torch.float32, quantise)
+    trained = model.train()(input_ids=ids).logits
+    with torch.inference_mode():
+        judged = model.eval()(input_ids=ids).logits
+    assert torch.equal(trained, model.train()(input_ids=ids).logits)
+    assert torch.equal(trained, judged) == (quantise == "4bit")  # 8-bit products are rounded otherwise in training
+
+
 @pytest.mark.parametrize(
     ("family", "lora"),
     [("llama", {}), ("llama", {"dora": True}), ("llama", WHOLE), ("mixtral", {}), ("mixtral", WHOLE)],

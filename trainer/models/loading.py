@@ -42,6 +42,10 @@ def load_base(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unloadable(folder, error) from error
     _require_all(folder, found)
+    for module in model.modules():
+        # On some CPUs bitsandbytes would round the scales of 4-bit weights, for good, when a layer is first judged.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model.requires_grad_(False)
 
 
