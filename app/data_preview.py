@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from app import models
@@ -11,16 +10,18 @@ from app.errors import problem
 from app.operations import Operations
 from env_manager.generations import Generation
 from trainer.models.folder import read_config
+from trainer.models.hub import model_folder
 from trainer.spec import RunSpec
 
 
 def preview_request(operations: Operations, request: PreviewRequest) -> tuple[Generation, dict[str, Any]]:
     """The environment and the request for its worker; raises `AppError` or `TrainError` as the start of a run would."""
     spec = models.with_names_resolved(RunSpec(model=request.model, data=request.data))
-    read_config(Path(spec.model))
+    folder = model_folder(spec.model)
+    read_config(folder)
     return operations.active_generation(), {
         "type": "preview",
-        "model": spec.model,
+        "model": str(folder),
         "data": spec.data.model_dump(mode="json"),
         **request.model_dump(include={"first", "rows", "statistics"}),
         "token_cache": str(operations.home.token_cache),

@@ -116,6 +116,6 @@ def recommended_for(model: str) -> dict[str, object]:
 
 def title_of(spec: RunSpec) -> str:
     """What a run without a name of its own is called."""
-    model = next((known.id for known in models() if known.path == spec.model), Path(spec.model).name)
+    model = next((known.id for known in models() if known.path == spec.model), Path(spec.model.partition("@")[0]).name)
     data = next((known.id for known in datasets() if known.train == spec.data.train), Path(spec.data.train).name)
     return f"{model} on {data}"

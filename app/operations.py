@@ -25,6 +25,7 @@ from env_manager.generations import Generation, Store
 from env_manager.proving.before_run import proved_for_run
 from trainer.models.checking import check_folder
 from trainer.models.folder import check_adapter, model_type
+from trainer.models.hub import HUB, model_folder, pinned
 from trainer.operation import LOG, RECORD, Event, Tail, ask, create, not_resumed, resume, state
 from trainer.spec import RunSpec
 
@@ -90,9 +91,12 @@ class Operations:
         Raises `AppError` or `TrainError` before anything is written when the run could not succeed.
         """
         spec = models.with_names_resolved(spec)
-        check_folder(Path(spec.model), spec.trust_code)
+        if spec.model.startswith(HUB):  # the run fetches it, where that can be watched and stopped
+            spec = self._pinned(spec)
+        else:
+            check_folder(Path(spec.model), spec.trust_code)
         if spec.lora.start_from:
-            check_adapter(Path(spec.lora.start_from), spec.model)
+            check_adapter(Path(spec.lora.start_from), str(model_folder(spec.model)))
         data = data_record(spec, self.interpreter())
         generation = self.active_generation()
         identity = _new_id("run")
@@ -116,6 +120,12 @@ class Operations:
         )
         self._spawn_run(folder, spec, generation, snapshot)
         return self._follow(folder)
+
+    def _pinned(self, spec: RunSpec) -> RunSpec:
+        """The spec with the commit that its model's revision stands for now."""
+        generation = self.active_generation()
+        model = pinned(spec.model, generation.python, managed_environment(generation))
+        return spec.with_changes({"model": model})
 
     def resume_run(self, identity: str) -> Followed:
         """Let a run go on from its newest whole checkpoint, with the code and in the environment that it began with.
@@ -154,7 +164,7 @@ class Operations:
 
     def _spawn_run(self, folder: Path, spec: RunSpec, generation: Generation, snapshot: Path) -> None:
         """Start the trainer, behind the checks where the environment is not proved yet."""
-        if proved_for_run(generation, model_type=model_type(Path(spec.model))):
+        if proved_for_run(generation, model_type=model_type(model_folder(spec.model))):
             argv = trainer_argv(generation.python, snapshot, "train", str(folder))
             child = spawn_detached(argv, folder, managed_environment(generation))
         else:  # the checks take seconds, so they are made in the run's own process, which then becomes the trainer

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 
 from trainer.errors import TrainError
+from trainer.models.hub import model_folder
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
 
@@ -50,11 +51,11 @@ class Chat:
             )
         # The adapter's own tokenizer has the template that it was trained with.
         own = (Path(adapter) / "tokenizer_config.json").is_file()
-        self._tokenizer = load_tokenizer(Path(adapter if own else model))
+        self._tokenizer = load_tokenizer(Path(adapter) if own else model_folder(model))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = DTYPES.get(request.get("base_precision", "auto"), torch.float32)
         quantise = request.get("quantise", "none")
-        base = load_base(Path(model), dtype, quantise, device, request.get("trust_code", ""))
+        base = load_base(model_folder(model), dtype, quantise, device, request.get("trust_code", ""))
         self._model = PeftModel.from_pretrained(base, adapter).eval()
         if quantise == "none":  # else it lies there already
             self._model = self._model.to(device)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from trainer.models.hub import model_folder
 from trainer.operation import read_events, read_record
 from trainer.spec import RunSpec
 
@@ -44,7 +45,7 @@ class Origin:
     @property
     def base(self) -> Path:
         """The folder of the base model."""
-        return Path(self.spec.model)
+        return model_folder(self.spec.model)
 
     def choice(self, name: str) -> str:
         """What a rule chose, without its reason: `fp32` of "fp32: the safe choice"."""

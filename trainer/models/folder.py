@@ -48,13 +48,19 @@ def check_adapter(folder: Path, model: str) -> None:
         ) from error
     if kind != "LORA":
         raise TrainError("adapter-mismatch", f"The adapter in {folder} is {kind}, not LoRA.", "Choose a LoRA adapter.")
-    # A model may have been moved since, so that only the last part of its name has to be the same.
-    if base and Path(base).name != Path(model).name:
+    if base and not _names(base) & _names(model):
         raise TrainError(
             "adapter-mismatch",
             f"The adapter in {folder} was trained on {Path(base).name}, and this model is {Path(model).name}.",
             f"Choose that model; if it is the same, correct the name in {ADAPTER_CONFIG}.",
         )
+
+
+def _names(model: str) -> set[str]:
+    """What a model is called whatever folder it lies in: its own name, and of a snapshot that of its repository."""
+    parts = Path(model).parts
+    repository = parts[-3].rpartition("--")[2] if len(parts) > 2 and parts[-2] == "snapshots" else ""
+    return {Path(model).name, repository} - {""}
 
 
 def model_type(folder: Path) -> str | None:

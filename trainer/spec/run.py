@@ -21,7 +21,10 @@ class RunSpec(Section):
     """A run: the same wherever it was started."""
 
     model: str = setting(
-        "", "Model", "A folder with `config.json`, safetensors weights and a tokenizer.", level="basic"
+        "",
+        "Model",
+        "A folder with `config.json`, safetensors weights and a tokenizer, or `hub:owner/name@revision`.",
+        level="basic",
     )
     base_precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
