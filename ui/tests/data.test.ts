@@ -41,14 +41,16 @@ describe('a check of data', () => {
 })
 
 describe('a preview', () => {
-  it('asks for the whole set once, and for rows alone when a page is turned', async () => {
+  it('asks for the whole set once, and for rows alone when a page is turned beyond those that are here', async () => {
     const preview = new DataPreview()
-    const whole = [{ type: 'template', text: 't' }, { type: 'row', row: row(1) }, { type: 'statistics', statistics }, { type: 'done' }]
-    answers = [whole, [{ type: 'template', text: 't' }, { type: 'row', row: row(4) }, { type: 'done' }], whole]
+    const whole = [{ type: 'template', text: 't' }, ...[1, 2, 3, 4, 5, 6].map((n) => ({ type: 'row', row: row(n) })), { type: 'statistics', statistics }, { type: 'done' }]
+    answers = [whole, [{ type: 'template', text: 't' }, { type: 'row', row: row(7) }, { type: 'done' }], whole]
     await preview.look({ model: 'm', data })
     await preview.look({ model: 'm', data }, 4)
-    expect(asked.map(({ body }) => [body['first'], body['statistics']])).toEqual([[1, true], [4, false]])
-    expect(preview.rows.map((shown) => shown.number)).toEqual([4])
+    expect(preview.shown.map((shown) => shown.number)).toEqual([4, 5, 6])
+    await preview.look({ model: 'm', data }, 7)
+    expect(asked.map(({ body }) => [body['first'], body['statistics']])).toEqual([[1, true], [7, false]])
+    expect(preview.shown.map((shown) => shown.number)).toEqual([7])
     expect(preview.statistics?.rows).toBe(9)
     await preview.look({ model: 'other', data })
     expect(asked[2]!.body).toMatchObject({ model: 'other', first: 1, statistics: true })

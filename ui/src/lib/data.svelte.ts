@@ -5,6 +5,7 @@ import { Streamed } from './streamed.svelte'
 import type { DataCheckRequest, DataFinding, DataLine, DataReport, Mended, PreviewLine, PreviewRequest, PreviewRow, PreviewStatistics } from './types'
 
 export const ROWS_A_PAGE = 3
+const FETCHED = 20 // rows at once, so that a page can be turned while all rows are still being counted
 
 /** A check goes on while another page is shown, and is there again afterwards. */
 export class DataCheck extends Streamed<DataLine> {
@@ -57,16 +58,23 @@ export type Asked = Pick<PreviewRequest, 'model' | 'data'>
 export class DataPreview extends Streamed<PreviewLine> {
   asked = $state('')
   template = $state('')
+  /** The rows that were fetched, and of those the page that is shown. */
   rows = $state.raw<PreviewRow[]>([])
+  shown = $derived(this.rows.filter((row) => row.number >= this.first && row.number < this.first + ROWS_A_PAGE))
   statistics = $state.raw<PreviewStatistics | null>(null)
   phase = $state('')
   share = $state<number | null>(null)
   first = $state(1)
+  #fresh = true
 
   /** Looks, unless just this is shown already. */
-  async look(question: Asked, first = 1): Promise<void> {
+  async look(question: Asked, row?: number): Promise<void> {
     const asked = JSON.stringify(question)
-    if (asked === this.asked && first === this.first) return
+    const first = row ?? (asked === this.asked ? this.first : 1)
+    if (asked === this.asked && this.#has(first)) {
+      this.first = first
+      return
+    }
     if (asked !== this.asked) {
       this.rows = []
       this.statistics = null
@@ -74,16 +82,24 @@ export class DataPreview extends Streamed<PreviewLine> {
     this.asked = asked
     this.first = first
     this.phase = ''
-    const request = { ...question, first, rows: ROWS_A_PAGE, statistics: this.statistics === null }
+    this.#fresh = true
+    const request = { ...question, first, rows: FETCHED, statistics: this.statistics === null }
     await this.follow('/api/data/preview', request, (line) => this.take(line))
   }
 
+  /** Whether the page from this row on is here, or still on its way. */
+  #has(first: number): boolean {
+    if (first === this.first) return true
+    const last = Math.min(first + ROWS_A_PAGE - 1, this.statistics?.rows ?? Infinity)
+    return this.rows.some((row) => row.number === first) && this.rows.some((row) => row.number === last)
+  }
+
   take(line: PreviewLine): void {
-    if (line.type === 'template') {
-      this.template = line.text
-      this.rows = []
-    } else if (line.type === 'row' && line.row) this.rows = [...this.rows, line.row]
-    else if (line.type === 'statistics') this.statistics = line.statistics ?? null
+    if (line.type === 'template') this.template = line.text
+    else if (line.type === 'row' && line.row) {
+      this.rows = this.#fresh ? [line.row] : [...this.rows, line.row] // never empty in between: the pager stands on them
+      this.#fresh = false
+    } else if (line.type === 'statistics') this.statistics = line.statistics ?? null
     else if (line.type === 'progress') {
       this.phase = line.text
       this.share = line.share ?? null
