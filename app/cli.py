@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app import __version__, commands_data, commands_env, commands_home, commands_models, commands_runs
+from app import __version__, commands_after, commands_data, commands_env, commands_home, commands_models, commands_runs
 from app.api.schema import Problem
 from app.errors import KNOWN, AppError, problem, problem_of
 from app.operations import Operations
@@ -26,6 +26,8 @@ cli = typer.Typer(
 )
 cli.add_typer(commands_env.cli, name="env")
 cli.add_typer(commands_runs.runs, name="runs")
+commands_runs.runs.command("evaluate")(commands_after.evaluate)
+commands_runs.runs.command("export")(commands_after.export)
 cli.add_typer(commands_data.cli, name="data")
 cli.add_typer(commands_models.cli, name="model")
 cli.add_typer(commands_home.cli, name="home")

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app import models
+from app.api.schema import TrainView
 from app.errors import AppError
 from app.paths import Home
 from app.processes import managed_environment, snapshot_trainer, spawn_detached, trainer_argv
@@ -127,6 +128,22 @@ class Operations:
         model = pinned(spec.model, generation.python, managed_environment(generation))
         return spec.with_changes({"model": model})
 
+    def start_after(self, run: str, asked: Mapping[str, object], train: TrainView) -> Followed:
+        """Start what is done with a run's adapter after its end (`kind`: `evaluate` or `export`), in its environment."""
+        generation, snapshot = self._generation_of(self.get(run)), snapshot_trainer(self.home.trainers)
+        identity = _new_id(str(asked["kind"]))
+        folder = self.home.runs / identity
+        about = {"run": run, "run_folder": train.folder, "adapter": train.adapter, "generation": generation.id}
+        spec = train.spec.model_dump(mode="json")
+        create(folder, {"id": identity, **asked, **about, "spec": spec, "trainer": snapshot.name})
+        argv = trainer_argv(generation.python, snapshot, str(asked["kind"]), str(folder))
+        try:
+            self._children.append(spawn_detached(argv, folder, managed_environment(generation)))
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)  # or it would look as if it were starting
+            raise
+        return self._follow(folder)
+
     def resume_run(self, identity: str) -> Followed:
         """Let a run go on from its newest whole checkpoint, with the code and in the environment that it began with.
 
@@ -173,9 +190,9 @@ class Operations:
         self._children.append(child)
 
     def generations_in_use(self) -> set[str]:
-        """The generations that a run is using now."""
+        """The generations that a run, or what is done with one, is using now."""
         return {
-            each.record["generation"] for each in self.refresh() if each.record["kind"] == "train" and not each.ended
+            each.record["generation"] for each in self.refresh() if each.record["kind"] != "install" and not each.ended
         }
 
     def interpreter(self) -> Path | None:

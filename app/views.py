@@ -15,6 +15,7 @@ from app.api.schema import (
     StepView,
     TrainView,
 )
+from app.api.schema_after import AfterView
 from app.api.schema_evaluation import EvaluationView
 from app.errors import problem
 from env_manager.diagnosing.diagnosis import Finding, diagnose_install
@@ -40,6 +41,7 @@ class Followed:
         self._evaluations: dict[str, Event] = {}
         self._coverage: Event = {}
         self._warnings: list[str] = []
+        self._proof = ""
         self.refresh()
 
     @property
@@ -106,6 +108,8 @@ class Followed:
                 )
             case "progress" if "coverage" in event:
                 self._coverage = event
+            case "progress" if "checked" in event:
+                self._proof = event["text"]
             case "step":
                 self._newest = event
                 self.losses.append((event["step"], event["loss"]))
@@ -129,6 +133,7 @@ class Followed:
             problem=self._problem(),
             install=self._install() if kind == "install" else None,
             train=self._train() if kind == "train" else None,
+            after=self._after() if kind in ("evaluate", "export") else None,
         )
 
     def _problem(self) -> Problem | None:
@@ -141,6 +146,12 @@ class Followed:
                     "run-crashed",
                     "The run was ended from outside, without a word: by the system for want of memory, by a person, or with the machine.",
                     f"Let it go on from its newest checkpoint: `fettle runs resume {self.id}`.",
+                )
+            if self.record["kind"] != "install":
+                return problem(
+                    "after-crashed",
+                    "This was ended from outside, without a word: often by the system for want of memory.",
+                    "Start it again; the run and its adapter are as they were.",
                 )
             return problem(
                 "installation-crashed",
@@ -184,8 +195,21 @@ class Followed:
             parameters=self._coverage.get("parameters"),
             coverage=[CoverageView(**row) for row in self._coverage.get("coverage", [])],
             adapter=_adapter(self.folder, final.get("adapter")),
+            proof=self._proof,
             warnings=[*self._warnings, *_of_another_version(foreign)],
             resumable=self.resumable,
+        )
+
+    def _after(self) -> AfterView:
+        last = self._last or {}
+        return AfterView(
+            run=self.record["run"],
+            text=self._phase.get("text", ""),
+            output=last.get("output"),
+            proof=self._proof,
+            data=self.record.get("data"),
+            evaluation=self._evaluation(),
+            warnings=self._warnings,
         )
 
     def _evaluation(self) -> EvaluationView | None:

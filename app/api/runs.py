@@ -4,8 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from app.after_run import start_evaluation, start_merge
 from app.api.deps import OperationsDep
 from app.api.schema import Curve, LogPage, OperationView, RunRequest
+from app.api.schema_after import JudgeRequest, MergeRequest
 from app.api.schema_evaluation import WorstRows
 from app.errors import AppError
 from app.operations import read_log
@@ -39,7 +41,7 @@ def curve(identity: str, operations: OperationsDep) -> Curve:
 
 @router.get("/runs/{identity}/worst")
 def worst(identity: str, operations: OperationsDep) -> WorstRows:
-    """The held-out rows that the tuned model does worst on."""
+    """The held-out rows that the tuned model of a run, or of a later evaluation, does worst on."""
     try:
         text = (operations.get(identity).folder / "evaluation.json").read_text(encoding="utf-8")
         return WorstRows.model_validate_json(text)
@@ -47,8 +49,20 @@ def worst(identity: str, operations: OperationsDep) -> WorstRows:
         raise AppError(
             "evaluation-missing",
             f"What {identity} was judged on cannot be read.",
-            "Start the run again with held-out rows.",
+            f"Judge it again: `fettle runs evaluate {identity}`.",
         ) from error
+
+
+@router.post("/runs/{identity}/merge")
+def merge(identity: str, request: MergeRequest, operations: OperationsDep) -> OperationView:
+    """Merge a run's adapter into its base, in a process of its own."""
+    return start_merge(operations, identity, request).view()
+
+
+@router.post("/runs/{identity}/evaluate")
+def evaluate(identity: str, request: JudgeRequest, operations: OperationsDep) -> OperationView:
+    """Judge a run's adapter once more, in a process of its own."""
+    return start_evaluation(operations, identity, request).view()
 
 
 @router.get("/operations/{identity}")

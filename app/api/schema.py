@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.schema_after import AfterView
 from app.api.schema_evaluation import EvaluationView
 from app.api.schema_generations import CheckView, GenerationView, HistoryView
 from trainer.operation import State
@@ -155,15 +156,16 @@ class TrainView(BaseModel):
     parameters: int | None
     coverage: list[CoverageView]
     adapter: str | None
+    proof: str
     warnings: list[str]
     resumable: bool
 
 
 class OperationView(BaseModel):
-    """An installation or a run, whole: a page that has the newest one needs nothing else."""
+    """An installation, a run, or what is done with one, whole: a page that has the newest one needs nothing else."""
 
     id: str
-    kind: Literal["install", "train"]
+    kind: Literal["install", "train", "evaluate", "export"]
     title: str
     state: State
     created: float
@@ -171,6 +173,7 @@ class OperationView(BaseModel):
     problem: Problem | None
     install: InstallView | None = None
     train: TrainView | None = None
+    after: AfterView | None = None
 
 
 class ModelView(BaseModel):

@@ -197,6 +197,8 @@ def test_streamed_chat_says_what_batched_evaluation_says(tmp_path: Path, tokeniz
         request = {
             "model": str(STARTER),
             "adapter": str(adapter),
+            "base_precision": "auto",
+            "quantise": "none",
             "messages": turns,
             "max_new_tokens": 24,
             "temperature": 0,

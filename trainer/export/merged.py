@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -21,6 +20,8 @@ from trainer.export.adapter import write_whole
 from trainer.export.agreement import Agreement, compare, prompts_of, said_by
 from trainer.export.card import CARD, card
 from trainer.export.origin import Origin
+from trainer.models.code import wants_code
+from trainer.models.folder import read_config
 from trainer.models.loading import load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.models.weights import read_weights
@@ -41,6 +42,12 @@ def export_merged(operation: Operation) -> None:
     run, record = Report(operation), read_record(operation.folder)
     adapter, target = Path(record["adapter"]), Path(record["output"])
     origin = Origin.of(Path(record["run_folder"]), RunSpec.model_validate(record["spec"]))
+    if wants_code(read_config(origin.base)):
+        raise TrainError(
+            "model-needs-code",
+            f"{origin.base_id()} runs code from its own folder, which a merged model would have to carry along.",
+            "Use the adapter as it is.",
+        )
     parameters = sum(map(math.prod, read_weights(origin.base).shapes.values()))
     precision = record["precision"] or own_precision(origin.base)
     require_memory(parameters)
@@ -65,7 +72,7 @@ def export_merged(operation: Operation) -> None:
 
     def fill(folder: Path) -> None:
         nonlocal model
-        run.phase("saving", f"Writing {parameters * BYTES[precision] / 1e9:.1f} GB")
+        run.phase("saving", f"Writing {parameters * BYTES[precision] / 1e6:,.0f} MB")
         model.generation_config = GenerationConfig.from_model_config(model.config)  # the base's own is copied below
         model.save_pretrained(folder, max_shard_size=SHARD)
         tokenizer.save_pretrained(folder)
@@ -124,7 +131,7 @@ def _rows(spec: RunSpec) -> list[Sample]:
 
 def own_precision(base: Path) -> str:
     """What the base says it is stored in; fp32 where it is something else, as 8 bits."""
-    told = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    told = read_config(base)
     name = told.get("dtype") or told.get("torch_dtype")
     return next((precision for precision, kind in TYPES.items() if name == str(kind).removeprefix("torch.")), "fp32")
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { bytes, loss, moment, rate, seconds, share } from '../src/lib/format'
+import { bytes, loss, moment, ranged, rate, seconds, share } from '../src/lib/format'
 import { differences } from '../src/lib/packages'
 import { smooth } from '../src/lib/smooth'
 
@@ -20,6 +20,15 @@ describe('figures', () => {
 
   it('claims 100 % only for a perfect score', () => {
     expect([0, 0.955, 0.9996, 1].map(share)).toEqual(['0 %', '95.5 %', '99.9 %', '100 %'])
+  })
+
+  it('gives a measure its range, and a difference its sign and unit', () => {
+    const interval = (value: number | null, low: number | null, high: number | null) => ({ value, low, high })
+    expect(ranged('exact_match', interval(0.95, 0.888, 0.978))).toEqual(['95 %', '88.8 to 97.8 %'])
+    expect(ranged('token_f1', interval(0.5, -0.1, 0.6), true)).toEqual(['+50 points', '−10 to +60 points'])
+    expect(ranged('perplexity', interval(-2797.806, -3066.9, -0.5), true)).toEqual(['−2,798', '−3,067 to −0.500'])
+    expect(ranged('perplexity', interval(null, null, null))).toEqual(['–', ''])
+    expect(ranged('perplexity', interval(5, 1, null))).toEqual(['5.000', '1.000 to –'])
   })
 
   it('shows a dash for what is not known', () => {

@@ -5,7 +5,7 @@ import { choice } from './choice.svelte'
 import { said } from './generations'
 import { link } from './router.svelte'
 import { store } from './store.svelte'
-import type { Environment, Operation, Problem, Update } from './types'
+import type { Environment, MergeRequest, Operation, Problem, Update } from './types'
 
 class Actions {
   /** The newest action that failed before it became an operation; the banner at the top shows it. */
@@ -65,6 +65,20 @@ class Actions {
   resume(run: string): Promise<void> {
     return this.#attempt(`resume ${run}`, async () => {
       store.adopt(await post<Operation>(`/api/runs/${encodeURIComponent(run)}/resume`))
+    })
+  }
+
+  /** Merges a run's adapter into its model. */
+  merge(run: string, request: MergeRequest): Promise<void> {
+    return this.#attempt(`merge ${run}`, async () => {
+      store.adopt(await post<Operation>(`/api/runs/${encodeURIComponent(run)}/merge`, request))
+    })
+  }
+
+  /** Judges a run's adapter once more, on a file of rows or (null) its own held-out rows. */
+  judge(run: string, data: string | null): Promise<void> {
+    return this.#attempt(`judge ${run}`, async () => {
+      store.adopt(await post<Operation>(`/api/runs/${encodeURIComponent(run)}/evaluate`, { data }))
     })
   }
 

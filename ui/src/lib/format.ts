@@ -46,15 +46,21 @@ export function share(value: number | null | undefined): string {
   return `${Number(shown.toFixed(1))} %`
 }
 
-/** A measure's value and its range, as ["95 %", "89 % to 98 %"]; a difference of shares is told in points. */
+/** A measure's value and its range, as ["95 %", "89 to 98 %"]; a difference of shares is told in points. */
 export function ranged(measure: Measure['name'], interval: Measure['base'], difference = false): [string, string] {
-  const shown = measure === 'loss' || measure === 'perplexity' ? loss : difference ? points : share
-  const text = (value: number | null) => (difference && value !== null && value > 0 ? '+' : '') + shown(value)
-  return [text(interval.value), interval.value === null ? '' : `${text(interval.low)} to ${text(interval.high)}`]
+  const plain = measure === 'loss' || measure === 'perplexity'
+  const unit = plain ? '' : difference ? ' points' : ' %'
+  const text = (value: number | null) => {
+    if (value === null) return '–'
+    const size = plain ? figure(Math.abs(value)) : share(Math.abs(value)).replace(' %', '')
+    return (value < 0 ? '−' : difference && value > 0 ? '+' : '') + size
+  }
+  if (interval.value === null) return ['–', '']
+  return [text(interval.value) + unit, `${text(interval.low)} to ${text(interval.high)}${unit}`]
 }
 
-function points(value: number | null): string {
-  return share(value).replace('%', 'points')
+function figure(value: number): string {
+  return value >= 100 ? count(value) : loss(value)
 }
 
 export function count(value: number): string {
