@@ -21,6 +21,7 @@ from env_manager.errors import EnvError, InstallStopped
 from env_manager.generations import Generation, Store
 from env_manager.proving.before_run import check_before_run
 from trainer.models.folder import model_type
+from trainer.models.hub import model_folder
 from trainer.operation import HANDOVER, Operation, ask, read_record
 
 
@@ -64,7 +65,7 @@ def _unfit(generation: Generation, record: dict[str, Any], operation: Operation)
     """Why the environment is not fit for this run, or None where every check holds."""
     checks = check_before_run(
         generation,
-        model_type=model_type(Path(record["spec"]["model"])),
+        model_type=model_type(model_folder(record["spec"]["model"])),
         cancelled=lambda: operation.requested("stop") or operation.requested("pause"),
         log=lambda line: print(line, flush=True),
     )

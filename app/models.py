@@ -9,6 +9,7 @@ from app.api.schema import DatasetView, ModelView
 from trainer.data.reading import mixed_in
 from trainer.data.sources import HUB
 from trainer.export.origin import home_relative
+from trainer.models.hub import called_by
 from trainer.spec import Data, RunSpec
 
 STARTER = Path(trainer.__file__).parent / "starter"
@@ -116,6 +117,6 @@ def recommended_for(model: str) -> dict[str, object]:
 
 def title_of(spec: RunSpec) -> str:
     """What a run without a name of its own is called."""
-    model = next((known.id for known in models() if known.path == spec.model), Path(spec.model.partition("@")[0]).name)
+    model = next((known.id for known in models() if known.path == spec.model), called_by(spec.model))
     data = next((known.id for known in datasets() if known.train == spec.data.train), Path(spec.data.train).name)
     return f"{model} on {data}"

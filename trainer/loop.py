@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ from trainer.memory.kills import limit
 from trainer.memory.settling import Step, settle
 from trainer.models.adapting import with_lora
 from trainer.models.fitting import check_rows
-from trainer.models.hub import fetch, model_folder
+from trainer.models.hub import called_by, fetch, model_folder
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.not_finite import require_finite
@@ -68,19 +69,19 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     if not fetch(spec.model, spec.trust_code, run):
         run.finish(run.ending() or "stopped", None)
         return
-    base_folder = model_folder(spec.model)
+    called, spec = called_by(spec.model), spec.with_changes({"model": str(model_folder(spec.model))})
 
     # Data: every row is read, checked and tokenised before a weight is loaded.
     run.phase("data", "Reading the data")
     samples = read_samples(spec.data)
     run.warn(*samples.left_out())
     held_out = samples.held_out[: spec.evaluation.rows]
-    tokenizer = load_tokenizer(base_folder)
+    tokenizer = load_tokenizer(Path(spec.model))
     encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder))
     examples = encoded.examples
     held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
     run.learns(encoded)
-    check_rows(base_folder, (row.ids for row in chain(examples, held_out_examples)), tokenizer.pad_token_id)
+    check_rows(Path(spec.model), (row.ids for row in chain(examples, held_out_examples)), tokenizer.pad_token_id)
     sampling = Sampling(spec, held_out, run)
     watch = HeldOut(spec.training, held_out_examples, tokenizer.pad_token_id, run)
 
@@ -94,9 +95,9 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     set_seed(spec.training.seed)
 
     # Model: frozen base, fresh adapter.
-    run.phase("model", f"Loading {base_folder.name}")
+    run.phase("model", f"Loading {called}")
     base_precision, why_base = choose_base_precision(spec.base_precision, device, precision)
-    fresh_base = partial(load_base, base_folder, DTYPES[base_precision], spec.quantise, device, spec.trust_code)
+    fresh_base = partial(load_base, Path(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
     adapted = with_lora(fresh_base(), spec.lora)
     model: Any = adapted.model
     threads, why_threads = choose_threads(spec.training.threads, model)

@@ -14,7 +14,7 @@ from trainer.data.samples import Sample
 from trainer.device import choose_base_precision, choose_device, choose_precision, choose_threads
 from trainer.errors import TrainError
 from trainer.evaluation.before_after import BeforeAfter
-from trainer.models.hub import model_folder
+from trainer.models.hub import called_by, model_folder
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation, read_record
@@ -38,9 +38,8 @@ def judge_again(operation: Operation) -> None:
     device, why_device = choose_device("auto")
     precision, why_precision = choose_precision("auto", device)
     base_precision, why_base = choose_base_precision(spec.base_precision, device, precision)
-    folder = model_folder(spec.model)
-    run.phase("model", f"Loading {folder.name} and its adapter")
-    base = load_base(folder, DTYPES[base_precision], spec.quantise, device, spec.trust_code)
+    run.phase("model", f"Loading {called_by(spec.model)} and its adapter")
+    base = load_base(model_folder(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
     model: Any = PeftModel.from_pretrained(base, adapter).eval().to(device)
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)

@@ -41,6 +41,11 @@ def model_folder(model: str) -> Path:
     return folder / "snapshots" / commit
 
 
+def called_by(model: str) -> str:
+    """What a person calls it: the last part of its name, without the revision."""
+    return Path(model.partition("@")[0]).name if model.startswith(HUB) else Path(model).name
+
+
 def pinned(model: str, python: Path, environment: Mapping[str, str]) -> str:
     """The model with its revision's commit, so that a run which goes on has the same base; paths as they are."""
     if not model.startswith(HUB):

@@ -20,7 +20,12 @@ UNWANTED = ("consolidated*", "original/*", "onnx/*", "openvino/*", "metal/*", "g
 def main(arguments: list[str]) -> int:
     """Do one of the two; returns the exit status."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         what, name, revision = arguments
@@ -37,6 +42,8 @@ def main(arguments: list[str]) -> int:
         return _refuse(f"{name} is open only to those who have asked for it")
     except RepositoryNotFoundError:
         return _refuse(f"there is no {name} that this machine's token may see")
+    except LocalEntryNotFoundError:
+        return _refuse(f"{name} at {revision} is not in the cache, and the hub is out of reach or not to be asked")
     except RevisionNotFoundError:
         return _refuse(f"{name} has no revision {revision}")
     except Exception as error:  # the hub's library raises a dozen kinds; each is a line for the person
