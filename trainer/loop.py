@@ -47,9 +47,10 @@ from trainer.portions import Portions
 from trainer.profiling import profiled
 from trainer.sampling import Sampling
 from trainer.saving import Saving
-from trainer.schedule import learning_rate, planned_steps
+from trainer.schedule import learning_rate
 from trainer.snapshot import Progress, fingerprint, put_back, take
 from trainer.spec import RunSpec
+from trainer.speed.choice import choose_way
 
 
 def train(operation: Operation, spec: RunSpec) -> None:
@@ -106,7 +107,9 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     optimizer: Any = make_optimizer(spec.optimizer, trained, device)
     prepare_model(model, spec)
     model, optimizer = accelerator.prepare(model, optimizer)
+    way, why_way = choose_way(model, examples, tokenizer.pad_token_id, spec.training)
     run.chosen(
+        **why_way,
         device=why_device,
         precision=why_precision,
         base=why_base,
@@ -126,13 +129,14 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.
     accumulation = spec.training.gradient_accumulation
     batches_an_epoch = math.ceil(len(examples) / spec.training.batch_size)
-    steps = planned_steps(spec.training, len(examples))
+    steps = max(1, round(spec.training.epochs * batches_an_epoch / accumulation))
+    steps = min(steps, spec.training.max_steps or steps)
     seconds = 3600 * (spec.training.max_hours or math.inf)
     batches = training_batches(
         examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed, progress.batches
     )
     portions = Portions(
-        accelerator, model, spec.training.gradient_checkpointing, spec.training.label_smoothing, run.warn
+        accelerator, model, spec.training.gradient_checkpointing, spec.training.label_smoothing, run.warn, way
     )
     model.train()
     step = Step(model, optimizer, portions, device, precision, base_precision)

@@ -11,6 +11,8 @@ from accelerate import Accelerator
 from trainer.data.batches import Batch
 from trainer.data.masks import IGNORED
 from trainer.snapshot import Progress
+from trainer.speed.choice import Way
+from trainer.speed.padded import Padded
 
 Warn = Callable[[str], None]
 
@@ -18,8 +20,17 @@ Warn = Callable[[str], None]
 class Portions:
     """Splits the rows of a step so that they fit; when memory runs out they become smaller, and the step stays whole."""
 
-    def __init__(self, accelerator: Accelerator, model: Any, checkpointing: str, smoothing: float, warn: Warn) -> None:
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: Any,
+        checkpointing: str,
+        smoothing: float,
+        warn: Warn,
+        way: Way | None = None,
+    ) -> None:
         self._accelerator, self._model, self._smoothing, self._warn = accelerator, model, smoothing, warn
+        self._way = way or Padded(model)
         self._may_recompute = checkpointing == "auto"
 
     def forward_and_backward(self, batches: Sequence[Batch], progress: Progress) -> float:
@@ -46,24 +57,13 @@ class Portions:
     def losses(self, batches: Sequence[Batch], most: int | None = None) -> Iterator[torch.Tensor]:
         """Each portion's share of the mean cross-entropy over the scored tokens of all; `most` rows at once."""
         scored = sum(batch.scored for batch in batches)
-        for batch in batches:
-            for part in split(batch, most or len(batch.labels)):
-                if part.scored:
-                    yield self._loss(part) * (part.scored / scored)
-
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        """Mean cross-entropy over the batch's scored tokens."""
-        device = self._accelerator.device
-        labels = batch.labels.to(device)
-        inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
-        with self._accelerator.autocast():
-            if not self._smoothing:
-                own: torch.Tensor = self._model(**inputs, labels=labels).loss
-                return own
-            logits = self._model(**inputs).logits[:, :-1].float().flatten(0, 1)
-        return torch.nn.functional.cross_entropy(
-            logits, labels[:, 1:].flatten(), ignore_index=IGNORED, label_smoothing=self._smoothing
-        )
+        with self._way.in_use():
+            for batch in batches:
+                for part in split(batch, most or len(batch.labels)):
+                    if part.scored:
+                        with self._accelerator.autocast():
+                            loss = self._way.loss(part, self._smoothing)
+                        yield loss * (part.scored / scored)
 
     def _shrink(self, largest: int, progress: Progress) -> bool:
         """Need less memory from now on; False when there is no way left."""

@@ -180,6 +180,20 @@ def test_killed_again_and_again_it_ends_as_if_uninterrupted(
     assert outcome(tmp_path / "run") == uninterrupted
 
 
+def test_rows_end_to_end_end_as_if_uninterrupted_too_and_learn_what_padded_ones_learn(
+    tmp_path: Path, spec: RunSpec
+) -> None:
+    flat = spec.with_changes({"training.end_to_end": "auto"})
+    whole, killed, padded = (tmp_path / name for name in ("whole", "killed", "padded"))
+    events = run(whole, flat)
+    assert any("end to end" in event.get("chosen", {}).get("rows", "") for event in events)
+    run_killed_after(killed, flat, 11)
+    go_on(killed, flat)
+    assert outcome(killed) == outcome(whole)
+    losses, others = ([e["loss"] for e in found if e["type"] == "step"] for found in (events, run(padded, spec)))
+    assert losses == pytest.approx(others, rel=0.01)  # dropout draws its noise for other shapes
+
+
 @pytest.mark.parametrize("how", ["pause", "stop", "SIGTERM"])
 def test_paused_or_stopped_in_the_middle_it_goes_on_from_that_step(
     tmp_path: Path, spec: RunSpec, uninterrupted: dict[str, object], how: str, monkeypatch: pytest.MonkeyPatch

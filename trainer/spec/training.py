@@ -28,6 +28,13 @@ class Training(Section):
         ge=1,
     )
     gradient_accumulation: int = setting(1, "Accumulation", "Batches added up before one step.", ge=1, le=4096)
+    end_to_end: Literal["off", "auto"] = setting(
+        "off",
+        "Rows end to end",
+        "Auto: no padding is computed and adapted layers take fewer passes, where a trial shows the same logits; faster "
+        "where rows differ in length. The memory estimate does not know it yet, and is too high.",
+        level="expert",
+    )
     seed: int = setting(0, "Seed", "Decides the order of rows and the adapter's first weights.", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device", "Where the run computes.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(

@@ -1,0 +1,178 @@
+"""Each lever computes what the ordinary way computes: the same loss, the same gradients, row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_families import FAMILIES, tiny
+from torch.nn.functional import scaled_dot_product_attention
+
+from trainer.data.batches import Batch, collate
+from trainer.data.masks import IGNORED, Example
+from trainer.models.adapting import with_lora
+from trainer.spec import Lora, Training
+from trainer.speed.attention import SHORT
+from trainer.speed.choice import choose_way
+from trainer.speed.flat import Flat, flatten
+from trainer.speed.fused_lora import fuse
+from trainer.speed.padded import Padded
+from trainer.speed.short_rows import ShortRow
+
+# Linear attention, convolutions and state spaces; attention with sinks or soft caps; layers that keep to themselves what
+# they are handed, or attend by code of their own.
+PADDED = {
+    "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "granitemoehybrid", "olmo_hybrid", "lfm2", "lfm2_moe",
+    "nemotron_h", "minimax", "mamba", "mamba2", "falcon_mamba", "falcon_h1", "bamba", "jamba", "zamba2",
+    "recurrent_gemma", "gemma2", "gpt_oss", "gemma3n_text", "stablelm", "nemotron", "gptj", "bloom",
+}  # fmt: skip
+
+
+def row(length: int, asked: int, tail: int = 0, seed: int = 0) -> Example:
+    """A row whose last tokens are learned, but for its tail."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, 256, (length,), generator=generator).tolist()
+    return Example(ids, [IGNORED] * asked + ids[asked : length - tail] + [IGNORED] * tail)
+
+
+AUTO = Training(end_to_end="auto")
+ROWS = [row(23, 9, 3, 1), row(5, 2, 0, 2), row(40, 1, 0, 3), row(12, 11, 0, 4)]
+
+
+def adapted(family: str, **lora: Any) -> Any:
+    """A tiny model whose adapter already does something."""
+    model = with_lora(tiny(family), Lora(rank=4, **lora)).model
+    torch.manual_seed(1)
+    for weight in model.parameters():
+        if weight.requires_grad and not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+    return model
+
+
+def loss_and_gradients(way: Flat | Padded, model: Any, batch: Batch) -> tuple[float, list[torch.Tensor]]:
+    model.eval().zero_grad(set_to_none=True)  # some families have dropout of their own
+    with way.in_use():
+        loss = way.loss(batch, 0.0)
+        loss.backward()
+    return loss.item(), [weight.grad for weight in model.parameters() if weight.grad is not None]
+
+
+def assert_same(one: tuple[float, list[torch.Tensor]], other: tuple[float, list[torch.Tensor]]) -> None:
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    assert len(one[1]) == len(other[1]) > 0
+    for mine, its in zip(one[1], other[1], strict=True):
+        assert float((mine - its).norm()) <= 1e-4 * float(its.norm()) + 1e-7
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_end_to_end_learn_the_same_in_every_family_or_are_padded(family: str) -> None:
+    """Where the trial says yes, loss and gradients are those of padded rows; it says no where that cannot be."""
+    model = adapted(family)
+    way, why = choose_way(model, ROWS, 0, AUTO)
+    if isinstance(way, Flat):
+        batch = collate(ROWS, 0)
+        assert_same(loss_and_gradients(way, model, batch), loss_and_gradients(Padded(model), model, batch))
+    assert isinstance(way, Padded) == (family in PADDED), why
+    assert "adapted_layers" in why
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 64, SHORT])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_attention_of_a_short_row_is_torchs_own(length: int, groups: int) -> None:
+    torch.manual_seed(0)
+    shapes = ((4, length, 8), (groups, length, 8), (groups, length, 12))
+    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    onward = torch.randn(4, length, 12)
+    mine = ShortRow.apply(*inputs, 0.3)
+    its = scaled_dot_product_attention(*(each[None] for each in inputs), is_causal=True, scale=0.3, enable_gqa=True)[0]
+    torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+    for one, other in zip(*(torch.autograd.grad(each, inputs, onward) for each in (mine, its)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lora", [{}, {"dropout": 0.3}, {"rslora": True}], ids=["plain", "dropout", "rslora"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mixtral"])
+def test_a_fused_layer_is_pefts_own(family: str, lora: dict[str, Any]) -> None:
+    """The same loss and gradients, with dropout's noise drawn alike; with the adapter off, the base."""
+    if family == "mixtral":
+        lora = lora | {"target_modules": "attention"}
+    model = adapted(family, **lora)
+    batch, way = collate(ROWS, 0), Padded(model)
+    found = []
+    with model.disable_adapter():
+        base = model(input_ids=batch.input_ids).logits
+    for fused in (False, True):
+        if fused:
+            told = fuse(model)
+        torch.manual_seed(3)
+        model.train()
+        loss = way.loss(batch, 0.0)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        found.append((loss.item(), [weight.grad for weight in model.parameters() if weight.grad is not None]))
+    assert_same(*found)
+    assert not told.startswith("0 of")
+    with model.disable_adapter():
+        torch.testing.assert_close(model(input_ids=batch.input_ids).logits, base)
+
+
+def test_what_is_not_plain_is_left_to_peft() -> None:
+    assert fuse(adapted("llama", dora=True)).startswith("0 of 14")
+
+
+def test_a_row_does_not_feel_its_neighbours() -> None:
+    """Not one bit of it: whatever stands before, a row's logits are the same."""
+    model = adapted("llama").eval()
+    flat = Flat(model)
+
+    def second(first: Example) -> torch.Tensor:
+        with flat.in_use(), torch.no_grad():
+            return flat.logits(flatten(collate([first, ROWS[2]], 0)))[first.scored :]
+
+    assert torch.equal(second(row(23, 9, 3, 1)), second(row(23, 9, 3, 8)))
+
+
+def test_a_model_whose_rows_meet_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial finds out: here attention takes all rows for one."""
+    monkeypatch.setattr("trainer.speed.attention._one_row", lambda q, k, v, *_: v.repeat_interleave(2, 1))
+    way, why = choose_way(adapted("llama"), ROWS, 0, AUTO)
+    assert isinstance(way, Padded) and "differ by" in why["rows"]
+
+
+def test_only_what_can_change_the_loss_is_computed() -> None:
+    """Padding, what follows a row's last learned token, and a row that teaches nothing."""
+    nothing = Example([9, 8, 7], [IGNORED] * 3)
+    flat = flatten(collate([row(6, 2, 2), nothing, row(4, 1)], 0))
+    assert flat.lengths.tokens == [3, 3]
+    assert flat.positions.tolist() == [[0, 1, 2, 0, 1, 2]]
+    assert flat.scored_at.tolist() == [1, 2, 3, 4, 5]
+    assert flat.targets.tolist() == [*row(6, 2, 2).ids[2:4], *row(4, 1).ids[1:]]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[row(2, 1)], [row(100, 50), *[row(3, 1, seed=n) for n in range(7)]], [row(40, 39), row(40, 1)]],
+    ids=["one tiny row", "a giant among tiny ones", "one token of many"],
+)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_odd_batches_cost_what_they_cost_when_padded(rows: list[Example], smoothing: float) -> None:
+    model = adapted("qwen2").eval()
+    batch, flat = collate(rows, 0), Flat(model)
+    with flat.in_use():
+        loss = flat.loss(batch, smoothing)
+    assert loss.item() == pytest.approx(Padded(model).loss(batch, smoothing).item(), rel=1e-5)
+
+
+def test_layers_that_are_computed_again_know_their_rows() -> None:
+    """Recomputation happens in the backward pass."""
+    model = adapted("llama")
+    batch, flat = collate(ROWS, 0), Flat(model)
+    ordinary = loss_and_gradients(flat, model, batch)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.enable_input_require_grads()
+    model.train()
+    model.zero_grad(set_to_none=True)
+    with flat.in_use():
+        flat.loss(batch, 0.0).backward()
+    assert_same(ordinary, (ordinary[0], [weight.grad for weight in model.parameters() if weight.grad is not None]))

@@ -1,0 +1,74 @@
+"""Which ways of computing hold for this model: tried on real rows before the first step, never guessed by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trainer.acting import decoder_layers
+from trainer.data.batches import collate, row_lengths
+from trainer.data.masks import Example
+from trainer.models.parts import STATE_SPACE, units
+from trainer.spec import Training
+from trainer.speed.attention import Unfit
+from trainer.speed.flat import Flat, flatten
+from trainer.speed.fused_lora import fuse
+from trainer.speed.padded import Padded
+
+Way = Flat | Padded
+# Rounding alone, over the largest logit; a row that sees another's tokens differs by more than ten times as much.
+ALLOWED = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.05}
+TRIED_TOKENS = 128  # a row of the trial; longer ones say no more and cost more
+
+
+def choose_way(model: Any, examples: Sequence[Example], pad: int, training: Training) -> tuple[Way, dict[str, str]]:
+    """How batches and adapted layers are computed, and why."""
+    if training.end_to_end == "off":
+        return Padded(model), {}
+    way, why = _tried(model, examples, pad, compiled=training.compile)
+    return way, {"rows": why, "adapted_layers": fuse(model)}
+
+
+def _tried(model: Any, examples: Sequence[Example], pad: int, *, compiled: bool) -> tuple[Way, str]:
+    if compiled:
+        return Padded(model), "padded: layers are compiled for rows of one length"
+    if any(unit.part == STATE_SPACE for unit in units(model)):
+        return Padded(model), "padded: this model has layers that carry a state from token to token"
+    flat = Flat(model)
+    try:
+        difference = _difference(model, flat, _two_rows(examples), pad)
+    except (Unfit, TypeError, RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        return Padded(model), f"padded: this model cannot be computed with its rows end to end: {reason}"
+    if not difference <= ALLOWED.get(model.dtype, 0.0):
+        return Padded(model), f"padded: with rows end to end this model's logits differ by {difference:.1e}"
+    return flat, f"rows end to end, without padding: two rows gave the same logits within {difference:.0e}"
+
+
+def _two_rows(examples: Sequence[Example]) -> list[Example]:
+    """Two rows of different lengths, where there are any."""
+    lengths = row_lengths(examples)
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    rows = [examples[order[len(order) // 2]], examples[order[0]]]
+    return [Example(row.ids[:TRIED_TOKENS], row.ids[:TRIED_TOKENS]) for row in rows]
+
+
+@torch.no_grad()
+def _difference(model: Any, flat: Flat, rows: list[Example], pad: int) -> float:
+    """The largest difference between the logits of rows computed alone and end to end, over the largest logit."""
+    was_training = model.training
+    model.eval()
+    try:
+        alone = [model(input_ids=torch.tensor([row.ids], device=model.device)).logits[0, :-1] for row in rows]
+        with flat.in_use():
+            batch = flatten(collate(rows, pad))
+            together = flat.logits(batch)
+        layers = len(decoder_layers(model))
+        if batch.lengths.asked != layers:
+            raise Unfit(f"{batch.lengths.asked} of its {layers} layers attend by transformers' interface")
+    finally:
+        model.train(was_training)
+    wanted = torch.cat(alone).float()
+    return float((together.float() - wanted).abs().max() / wanted.abs().max())
