@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from app.paths import open_home
 from app.preview_screen import Painter, in_colour, summary
 from app.terminal import fail, say_json
 from app.worker import Worker
+from env_manager.generations import Generation
 
 
 def preview(
@@ -31,12 +32,12 @@ def preview(
     """Show rows as the model will see them, what is learned of each, and what all rows come to."""
     spec = read_spec(None, model, file, None, pairs(set), None)
     request = PreviewRequest(model=spec.model, data=spec.data, first=row, rows=rows)
-    asyncio.run(_preview(Operations(open_home()), request, ids=ids, as_json=json))
-
-
-async def _preview(operations: Operations, request: PreviewRequest, *, ids: bool, as_json: bool) -> None:
+    operations = Operations(open_home())
     generation, asked = preview_request(operations, request)
-    worker = Worker(operations)
+    asyncio.run(_preview(Worker(operations), generation, asked, ids=ids, as_json=json))
+
+
+async def _preview(worker: Worker, generation: Generation, asked: dict[str, Any], *, ids: bool, as_json: bool) -> None:
     painter = Painter(colour=in_colour())
     try:
         async for raw in worker.ask(generation, asked):
@@ -47,7 +48,7 @@ async def _preview(operations: Operations, request: PreviewRequest, *, ids: bool
             if as_json:
                 say_json(line.model_dump(mode="json", exclude_defaults=True))
             else:
-                _show(line, painter, request.first, ids=ids)
+                _show(line, painter, asked["first"], ids=ids)
     finally:
         await worker.close()
 

@@ -43,7 +43,7 @@ class Painter:
             yield ""
             yield from self._tokens(text) if ids else textwrap.indent(self._text(text), "    ").split("\n")
             if text.hidden:
-                yield f"    … {text.hidden:,} more tokens are not shown"
+                yield f"    … {text.hidden:,} tokens of it are not shown"
         for finding in row.findings:
             yield f"  ! {finding.sentence}"
 

@@ -104,12 +104,15 @@ def test_a_row_says_in_words_what_becomes_of_it(tmp_path: Path) -> None:
     assert lines["template"][0]["text"] == "The model's own chat template."
 
 
-def test_a_very_long_text_is_listed_in_part_and_counted_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_text_is_listed_around_where_learning_begins_and_counted_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(preview, "MOST_SHOWN", 100)
     data = Data(train=write(tmp_path, ROWS[-1]), max_length=128, truncation="start")
     (row,) = shown(model(tmp_path / "m", LLAMA3), data)["row"]
     (text,) = row["texts"]
-    assert len(text["tokens"]) == 100 and text["tokens"][-1]["text"] == "<|end|>"
+    states = [token["state"] for token in text["tokens"]]
+    assert len(states) == 100 and states.index("trained") == 25
     assert text["hidden"] + 100 == row["trained"] + row["context"] + row["cut"]
 
 

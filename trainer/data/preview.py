@@ -23,7 +23,7 @@ Line = dict[str, Any]
 Tell = Callable[..., None]
 Result = TypeVar("Result")
 MOST_ROWS = 20
-MOST_SHOWN = 8192  # tokens of one text that are listed; the counts are of all
+MOST_SHOWN = 8192  # tokens of one row that are listed; the counts are of all
 LOOK_SECONDS = 0.2
 SPACES = {"Ġ": " ", "▁": " ", "Ċ": "\n"}  # how tokenizers spell white space in the names of tokens
 
@@ -131,7 +131,7 @@ def _row(tokenizer: Any, number: int, sample: Sample, wholes: Sequence[Whole], d
         for state in counts:
             counts[state] += states.count(state)
         found |= findings_of(whole, whole.example(), data)
-        texts.append(_text(tokenizer, whole, states))
+        texts.append(_text(tokenizer, whole, states, max(16, MOST_SHOWN // len(wholes))))
     said = [
         {"kind": kind, "sentence": f"{about[0].upper()}{about[1:]}."}
         for kind, about in SENTENCES.items()
@@ -148,13 +148,13 @@ def _states(whole: Whole) -> list[str]:
     return ["cut"] * start + kept + ["cut"] * (whole.length - end)
 
 
-def _text(tokenizer: Any, whole: Whole, states: list[str]) -> Line:
-    """The tokens of one text; of a very long one those at the end that is kept."""
-    ids = whole.encoding.ids
-    end = len(ids) if whole.kept[0] else min(len(ids), MOST_SHOWN)
-    start = max(0, end - MOST_SHOWN)
-    words = token_texts(tokenizer, whole)
-    tokens = [{"id": ids[n], "text": words[n], "state": states[n]} for n in range(start, end)]
+def _text(tokenizer: Any, whole: Whole, states: list[str], most: int) -> Line:
+    """The tokens of one text; of a very long one so many around where learning begins."""
+    ids, words = whole.encoding.ids, token_texts(tokenizer, whole)
+    begins = states.index("trained") if "trained" in states else 0
+    start = max(0, min(begins - most // 4, len(ids) - most))
+    listed = zip(ids[start : start + most], words[start:], states[start:], strict=False)
+    tokens = [{"id": identity, "text": word, "state": state} for identity, word, state in listed]
     return {"tokens": tokens, "hidden": len(ids) - len(tokens)}
 
 
