@@ -248,6 +248,8 @@ def test_answers_are_compared_until_they_part() -> None:
     forbidden[0, 0, 0] = -torch.inf
     assert compare(Said(tokens, logits), Said(tokens, forbidden), "bf16").difference == torch.inf
     assert compare(Said(tokens, forbidden), Said(tokens, forbidden), "fp32").good
+    broken = torch.full_like(logits, torch.nan)
+    assert not compare(Said(tokens, broken), Said(tokens, broken), "fp32").good
 
 
 def test_rows_that_cannot_be_asked_give_way_to_text_and_a_greeting() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from trainer.errors import TrainError
 from trainer.evaluation import again
@@ -73,6 +73,7 @@ def trained(folder: Path, model: Path, data: Path, **changes: Any) -> Path:
     create(folder, record)
     with Operation(folder) as operation:
         train(operation, spec)
+    assert read_events(folder)[-1]["checked"], "the adapter that was saved should be the one that was trained"
     return folder
 
 
@@ -115,6 +116,25 @@ def test_every_kind_of_adapter_merges_into_the_same_answers(kind: str, base: Pat
         logits = [model(input_ids=ids).logits for model in (plain, both, load_base(base, torch.float32).eval())]
     assert torch.allclose(logits[0], logits[1], atol=1e-4)
     assert not torch.allclose(logits[1], logits[2], atol=1e-2), "the adapter should have changed something"
+
+
+def test_experts_that_are_one_tensor_merge_too(data: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(STARTER)
+    tokenizer.save_pretrained(tmp_path / "base")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = MixtralConfig(
+        vocab_size=len(tokenizer),
+        num_local_experts=4,
+        num_key_value_heads=4,
+        eos_token_id=tokenizer.eos_token_id,
+        **shape,
+    )
+    MixtralForCausalLM(config).save_pretrained(tmp_path / "base")
+    run = trained(tmp_path / "run", tmp_path / "base", data)
+    adapted = json.loads((run / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert adapted["target_parameters"], "the experts should have been adapted"
+    assert export(run, tmp_path / "merged")[-1]["difference"] < 1e-4
 
 
 @pytest.fixture

@@ -87,9 +87,13 @@ def compare(one: Said, other: Said, precision: str) -> Agreement:
         parted = (one.tokens[row, :steps] != other.tokens[row, :steps]).nonzero()
         until = int(parted[0]) + 1 if len(parted) else steps
         same += not len(parted) and one.tokens.shape == other.tokens.shape
-        ours, theirs = one.logits[row, :until], other.logits[row, :until]
-        finite = ours.isfinite() & theirs.isfinite()  # a model may forbid tokens with an infinite logit
-        unlike = bool((ours.isfinite() != theirs.isfinite()).any())
-        largest = float(ours[finite].abs().max()) or 1.0
-        worst = max(worst, torch.inf if unlike else float((ours - theirs)[finite].abs().max()) / largest)
+        worst = max(worst, _difference(one.logits[row, :until], other.logits[row, :until]))
     return Agreement(worst, TOLERANCE[precision], same, len(one.tokens))
+
+
+def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The largest of a logit, as a share of the largest of ours; infinite where only one side is a number."""
+    finite = ours.isfinite()  # a model may forbid tokens with an infinite logit
+    if not finite.any() or not torch.equal(finite, theirs.isfinite()):
+        return torch.inf
+    return float((ours - theirs)[finite].abs().max()) / (float(ours[finite].abs().max()) or 1.0)
