@@ -12,15 +12,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from test_families import learn, moves_what_it_reports, tiny
+from test_settings import hashes, run
 
-from trainer import checkpoints
 from trainer.errors import TrainError
-from trainer.loop import train
 from trainer.models.adapting import with_lora
 from trainer.models.loading import load_base
-from trainer.operation import Operation, create, read_events
 from trainer.report import Report
-from trainer.snapshot import OPTIMIZER, TRAINABLE
 from trainer.spec import Lora, RunSpec
 from trainer.starter import skills
 
@@ -42,15 +39,6 @@ def spec(tmp_path: Path) -> RunSpec:
         "training.threads": 1, "lora.rank": 4, "training.checkpoint_every": 1,
     }  # fmt: skip
     return RunSpec().with_changes(small)
-
-
-def run(folder: Path, spec: RunSpec) -> list[dict[str, Any]]:
-    if not folder.exists():
-        record = {"id": folder.name, "kind": "train", "title": "A run", "spec": spec.model_dump(mode="json")}
-        create(folder, record)
-    with Operation(folder) as operation:
-        train(operation, spec)
-    return read_events(folder)
 
 
 def saved(folder: Path) -> dict[str, torch.Tensor]:
@@ -149,13 +137,6 @@ def test_each_kind_goes_on_bit_for_bit_after_a_pause(tmp_path: Path, spec: RunSp
         assert run(tmp_path / "again", spec)[-1]["type"] == "paused"
     assert run(tmp_path / "again", spec)[-1]["type"] == "done"
     assert hashes(tmp_path / "whole") == hashes(tmp_path / "again")
-
-
-def hashes(folder: Path) -> list[str]:
-    newest = checkpoints.newest(folder).folder
-    assert newest
-    files = json.loads((newest / checkpoints.MANIFEST).read_text())["files"]
-    return [files[name]["sha256"] for name in (TRAINABLE, OPTIMIZER)]
 
 
 def test_training_goes_on_from_an_adapter_and_says_whose_settings_hold(tmp_path: Path, spec: RunSpec) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_adapting import run
+from test_settings import run
 
 from trainer.errors import TrainError
 from trainer.models.folder import check_adapter

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_adapting import run
 from test_families import moves_what_it_reports, tiny
+from test_settings import run
 
 from trainer.errors import TrainError
 from trainer.models.adapting import with_lora

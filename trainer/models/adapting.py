@@ -16,7 +16,7 @@ from trainer.errors import TrainError
 from trainer.models.coverage import Coverage, measure
 from trainer.models.folder import ADAPTER_WEIGHTS, check_adapter
 from trainer.models.parts import EMBEDDINGS, HEAD, Unit, units
-from trainer.models.targets import Targets, resolve
+from trainer.models.targets import resolve
 from trainer.spec import Lora
 
 
@@ -58,7 +58,8 @@ def with_lora(model: Any, lora: Lora) -> Adapted:
     _train_whole_in_full(adapted)
     reached = measure(adapted, found)
     reached.require(targets.expected)
-    return Adapted(adapted, reached, _why(lora, targets, found, reached), _warnings(reached))
+    why = [f"adapted layers: {lora.target_modules}", *targets.why, *_beyond_rank(lora, found, reached)]
+    return Adapted(adapted, reached, "; ".join(why), _warnings(reached))
 
 
 def _trained_before(model: Any, folder: Path, lora: Lora) -> Adapted:
@@ -129,24 +130,20 @@ def _tied(model: Any) -> bool:
     return head is not None and head.weight is model.get_input_embeddings().weight
 
 
-def _why(lora: Lora, targets: Targets, found: list[Unit], reached: Coverage) -> str:
-    """How the layers were chosen, and where the rank is larger than a layer; raises `TrainError` if it always is."""
-    adapted = [
-        unit for unit in found if unit.sides and unit.name in reached.reached and unit.part not in (HEAD, EMBEDDINGS)
-    ]
-    thin = [unit for unit in adapted if unit.sides and min(unit.sides) < lora.rank]
-    if thin and len(thin) == len(adapted):
-        widest = max(min(unit.sides) for unit in adapted if unit.sides)
+def _beyond_rank(lora: Lora, found: list[Unit], reached: Coverage) -> list[str]:
+    """In words, where the rank is larger than a layer has rows or columns; raises `TrainError` where it is everywhere."""
+    adapted = [unit for unit in found if unit.name in reached.reached and unit.part not in (HEAD, EMBEDDINGS)]
+    sides = {unit.name.rpartition(".")[2]: min(unit.sides) for unit in adapted if unit.sides}
+    thin = {name: side for name, side in sides.items() if side < lora.rank}
+    if thin and thin == sides:
+        widest = max(thin.values())
         raise TrainError(
             "lora-rank",
             f"`lora.rank` is {lora.rank}, and no adapted layer has more than {widest} rows or columns at its smaller side.",
             f"Lower it to {widest // 2} or less: beyond its smaller side a layer gains nothing.",
         )
-    said = [f"adapted layers: {lora.target_modules}", *targets.why]
-    if thin:
-        names = ", ".join(sorted({f"{unit.name.rpartition('.')[2]} ({min(unit.sides or ())})" for unit in thin}))
-        said.append(f"rank {lora.rank} is more than the smaller side of {names}, which gain nothing by it")
-    return "; ".join(said)
+    names = ", ".join(f"{name} ({side})" for name, side in sorted(thin.items()))
+    return [f"rank {lora.rank} is more than the smaller side of {names}, which gain nothing by it"] if thin else []
 
 
 def _warnings(reached: Coverage) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def load_base(
     """
     check_folder(folder, trust_code)
     packed = (
-        {} if quantise == "none" else {"quantization_config": _packing(quantise, dtype), "device_map": {"": device}}
+        {}
+        if quantise == "none"
+        else {"quantization_config": _packing(quantise, dtype), "device_map": {"": 0 if device == "cuda" else device}}
     )
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -67,7 +70,8 @@ def _packing(quantise: str, dtype: torch.dtype) -> BitsAndBytesConfig:
 
 def _require_all(folder: Path, found: dict[str, Any]) -> None:
     """Raise `TrainError` where weights had to be made up, or the file holds whole layers that the model has not."""
-    unexpected = [key for key in found["unexpected_keys"] if ".layers." in key or ".h." in key]
+    # Some models carry constants or the heads of other tasks beside; a layer's own matrices are no such things.
+    unexpected = [key for key in found["unexpected_keys"] if re.search(r"\.(layers|h|blocks)\.\d+\..*\.weight$", key)]
     missing = [*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]
     for keys, said in ((missing, "lack"), (unexpected, "also hold")):
         if keys:

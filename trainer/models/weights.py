@@ -11,11 +11,12 @@ from typing import Any
 
 from trainer.errors import TrainError
 
-INDEX = "model.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LONGEST_HEADER = 100_000_000  # bytes, as safetensors itself allows
 BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
-    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64,
+    "F4": 4,
 }  # fmt: skip
 _EMBEDDINGS = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|embeddings)\.weight$")
 
@@ -53,7 +54,9 @@ def read_weights(folder: Path) -> Weights:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights: those that the index names, or all where there is none."""
+    """The files that hold the weights: the one that usually does, those that the index names, or all there are."""
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
     if not (folder / INDEX).is_file():
         return sorted(folder.glob("*.safetensors"))
     try:
