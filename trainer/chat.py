@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 
+from trainer.data.samples import Place, Sample
+from trainer.data.templates import Renderer
 from trainer.errors import TrainError
 from trainer.models.hub import model_folder
 from trainer.models.loading import DTYPES, load_base
@@ -33,9 +35,9 @@ class Chat:
     def answer(self, request: dict[str, Any], stopping: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         """Stream `token` lines of the base's answer, then of the tuned model's."""
         self._load(request["model"], request["adapter"], request)
-        prompt = self._tokenizer.apply_chat_template(
-            request["messages"], tokenize=True, add_generation_prompt=True, return_dict=False
-        )
+        asked = Sample("conversation", Place("the conversation", 0), tuple(request["messages"]))
+        text = Renderer(self._tokenizer).text(asked.messages, asked, ask=True)
+        prompt = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         for side in ("base", "tuned"):
             for text in self._stream(
                 side, prompt, int(request["max_new_tokens"]), float(request["temperature"]), stopping

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from test_masks import GEMMA, HARMONY, LLAMA3, MISTRAL, PHI, QWEN3, R1, make_tokenizer
 
+from trainer.chat import Chat
 from trainer.data import preview, templates
 from trainer.data.masks import IGNORED, encode_all
 from trainer.data.preview import Preview
@@ -208,3 +209,14 @@ def test_a_template_that_does_not_end_is_refused(
     assert caught.value.code == "template-refuses" and said in caught.value.message
 
     assert shown(model(tmp_path / "n", "{% set x = dict(**{'a': 1}) %}" + LLAMA3), data)["statistics"]
+
+
+def test_a_chat_ends_such_a_template_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "RENDER_SECONDS", 0.1)
+    chat = Chat()
+    monkeypatch.setattr(chat, "_load", lambda *_: None)  # no weight is needed to be refused
+    chat._tokenizer = make_tokenizer(tmp_path, LLAMA3 + LOOP)
+    asked = {"model": "", "adapter": "", "messages": talk("Hi")["messages"], "max_new_tokens": 1, "temperature": 0}
+    with pytest.raises(TrainError, match=r"the conversation: .* did not come to an end") as caught:
+        list(chat.answer(asked, lambda: False))
+    assert caught.value.code == "template-refuses"
