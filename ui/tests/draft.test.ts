@@ -6,6 +6,7 @@ const model = (id: string, recommended: Record<string, unknown>): Model => ({ id
 const dataset: Dataset = { id: 'd', title: 'D', about: '', train: '/d/train.jsonl', held_out: '/d/held.jsonl', example_prompt: '' }
 
 const answer = {
+  presets: { little: { about: 'Less.', changes: { 'lora.rank': 4 } } },
   defaults: { model: '', name: '', data: { train: '', held_out: null, max_length: 512 }, lora: { rank: 16 } },
   schema: {
     properties: {
@@ -75,6 +76,18 @@ describe('the Train form', () => {
     const draft = await open()
     Object.assign(draft.form, { model: 'own', modelPath: ' /m ', dataset: 'own', trainPath: ' "/t.jsonl" ' })
     expect(draft.spec()).toMatchObject({ model: '/m', data: { train: '/t.jsonl', held_out: null } })
+  })
+
+  it('takes a preset whole, and knows when it no longer stands', async () => {
+    const draft = await open()
+    const [preset] = draft.presets
+    draft.form.typed['data.max_length'] = '64'
+    expect(draft.has(preset!)).toBe(false)
+    draft.take(preset!)
+    expect(draft.has(preset!)).toBe(true)
+    expect(draft.spec()).toMatchObject({ data: { max_length: 512 }, lora: { rank: 4 } })
+    draft.form.typed['lora.rank'] = '5'
+    expect(draft.has(preset!)).toBe(false)
   })
 
   it('is found again after a reload', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { fields, flatten, nest, parse, shown, type Field, type SpecSchema } from '../src/lib/form'
+import { fields, flatten, idle, matching, nest, parse, shown, type Field, type SpecSchema } from '../src/lib/form'
 
 const schema: SpecSchema = {
   $defs: {
@@ -82,5 +82,22 @@ describe('dotted keys', () => {
   it('show a default of a small rate as a person would write it', () => {
     expect(shown(2e-4)).toBe('0.0002')
     expect(shown(null)).toBe('')
+  })
+})
+
+describe('finding a setting', () => {
+  it('looks at name, key and help, and wants every word', () => {
+    expect(matching(all, 'learn').map((field) => field.key)).toEqual(['lora.rank', 'training.learning_rate'])
+    expect(matching(all, 'MOST steps').map((field) => field.key)).toEqual(['training.max_steps'])
+    expect(matching(all, 'max steps').map((field) => field.key)).toEqual(['training.max_steps'])
+    expect(matching(all, 'rank nowhere')).toEqual([])
+  })
+})
+
+describe('a setting that does nothing on a device', () => {
+  const gpu = { ...named('lora.rank'), actsOn: ['cuda'] }
+  it('says so, and nothing where it acts or nobody knows', () => {
+    expect(idle(gpu, 'cpu')).toBe('Does nothing on a CPU.')
+    expect([idle(gpu, 'cuda'), idle(gpu, null), idle(named('lora.rank'), 'cpu')]).toEqual(['', '', ''])
   })
 })

@@ -5,6 +5,13 @@ import { store } from './store.svelte'
 import type { RunSpec } from './types'
 
 export const OWN = 'own'
+
+export interface Preset {
+  name: string
+  about: string
+  changes: Values
+}
+
 /** Settings that the page asks for in its own way, not as a generated field. */
 const ASKED_APART = ['model', 'data.train', 'data.held_out', 'name']
 const KEPT = 'fettle-draft'
@@ -26,6 +33,7 @@ export class Draft {
   form = $state<Kept>({ ...empty, ...restore() })
   fields = $state.raw<Field[]>([])
   defaults = $state.raw<Values>({})
+  presets = $state.raw<Preset[]>([])
 
   modelId = $derived(this.form.model || store.snapshot?.models[0]?.id || OWN)
   datasetId = $derived(this.form.dataset || store.snapshot?.datasets[0]?.id || OWN)
@@ -38,8 +46,9 @@ export class Draft {
 
   async load(): Promise<void> {
     if (this.fields.length > 0) return
-    const answer = await get<{ defaults: RunSpec; schema: SpecSchema }>('/api/spec')
+    const answer = await get<{ defaults: RunSpec; schema: SpecSchema; presets?: Record<string, Omit<Preset, 'name'>> }>('/api/spec')
     this.defaults = flatten(answer.defaults)
+    this.presets = Object.entries(answer.presets ?? {}).map(([name, preset]) => ({ name, ...preset }))
     this.fields = fields(answer.schema).filter((field) => !ASKED_APART.includes(field.key))
   }
 
@@ -51,6 +60,16 @@ export class Draft {
   text(key: string): string {
     const typed = this.form.typed[key]
     return typed === undefined ? shown(this.suggested[key]) : String(typed)
+  }
+
+  /** Whether every setting of the preset stands in the form, typed or suggested. */
+  has(preset: Preset): boolean {
+    return Object.entries(preset.changes).every(([key, value]) => (typeof value === 'boolean' ? this.isOn(key) === value : this.text(key) === shown(value)))
+  }
+
+  /** Takes a preset in place of what was typed; settings that it does not name go back to their suggestions. */
+  take(preset: Preset): void {
+    this.form.typed = Object.fromEntries(Object.entries(preset.changes).map(([key, value]) => [key, typeof value === 'boolean' ? value : shown(value)]))
   }
 
   isOn(key: string): boolean {

@@ -4,13 +4,17 @@ import type { RunSpec } from './types'
 export type Value = string | number | boolean | null
 export type Values = Record<string, Value>
 
+export type Level = 'basic' | 'advanced' | 'expert'
+
 export interface Field {
   key: string
   section: string
   title: string
   help: string
   unit: string
-  level: 'basic' | 'advanced'
+  level: Level
+  /** Devices on which it does anything; a change is refused elsewhere. */
+  actsOn: string[]
   kind: 'text' | 'integer' | 'number' | 'boolean' | 'choice'
   choices: string[]
   nullable: boolean
@@ -31,7 +35,8 @@ interface Node {
   title?: string
   description?: string
   unit?: string
-  level?: 'basic' | 'advanced'
+  level?: Level
+  acts_on?: string[]
   minimum?: number
   maximum?: number
   exclusiveMinimum?: number
@@ -69,6 +74,7 @@ function field(key: string, section: string, node: Node): Field {
     help: node.description ?? '',
     unit: node.unit ?? '',
     level: node.level ?? 'advanced',
+    actsOn: node.acts_on ?? [],
     kind: real.enum ? 'choice' : kindOf(real.type),
     choices: real.enum ?? [],
     nullable: variants.some((variant) => variant.type === 'null'),
@@ -83,6 +89,23 @@ function kindOf(type: string | undefined): Field['kind'] {
   if (type === 'integer' || type === 'number' || type === 'boolean') return type
   return 'text'
 }
+
+/** The settings that a person means by these words: each is in the name, the key, the section or the help. */
+export function matching(all: Field[], typed: string): Field[] {
+  const words = typed.toLowerCase().split(/\s+/).filter(Boolean)
+  return all.filter((field) => {
+    const text = `${field.title} ${field.key.replaceAll('_', ' ')} ${field.key} ${field.section} ${field.help}`.toLowerCase()
+    return words.every((word) => text.includes(word))
+  })
+}
+
+/** Why a setting cannot act on a device; "" where it can, or where the device is not known yet. */
+export function idle(field: Field, device: string | null): string {
+  if (!device || field.actsOn.length === 0 || field.actsOn.includes(device)) return ''
+  return `Does nothing on ${DEVICES[device] ?? device}.`
+}
+
+const DEVICES: Record<string, string> = { cpu: 'a CPU', cuda: 'an NVIDIA GPU', mps: 'an Apple GPU' }
 
 /** The leaves of a nested record by dotted key. */
 export function flatten(tree: object, prefix = ''): Values {
