@@ -32,19 +32,24 @@ def _machine(root: Path) -> tuple[Hardware, Plan]:
     return hardware, make_plan(hardware, load_catalog())
 
 
+def hardware(root: Path) -> Hardware:
+    """What this machine is, looked at once."""
+    return _machine(root)[0]
+
+
 def environment_view(operations: Operations) -> EnvironmentView:
     """Everything about environments but a running installation."""
-    hardware, plan = _machine(operations.home.root)
+    here, plan = _machine(operations.home.root)
     status = operations.store.status()
     active = status.active.id if status.active else None
     trouble = problem_of(status.problems[0]) if status.problems else None
     if trouble is None and active:
         trouble = _broken_in_use(operations, active, can_go_back=status.previous is not None)
     return EnvironmentView(
-        hardware=_hardware(hardware, disk_free_bytes=shutil.disk_usage(operations.home.root).free),
+        hardware=_hardware(here, disk_free_bytes=shutil.disk_usage(operations.home.root).free),
         torch=_torch(plan),
         plan=_steps(plan),
-        accelerators=_accelerators(hardware, load_catalog()),
+        accelerators=_accelerators(here, load_catalog()),
         active=active,
         previous=status.previous.id if status.previous else None,
         passed_over=[each.id for each in status.passed_over],
@@ -57,8 +62,7 @@ def environment_view(operations: Operations) -> EnvironmentView:
 
 def plan_as_asked(asked: Asked) -> PlanView:
     """What an installation would take if the user decided so; raises `EnvError` where that cannot be."""
-    hardware, _ = _machine(default_root())
-    plan = make_plan(hardware, load_catalog(), asked=asked)
+    plan = make_plan(hardware(default_root()), load_catalog(), asked=asked)
     return PlanView(torch=_torch(plan), plan=_steps(plan))
 
 

@@ -16,6 +16,7 @@ from app.api.schema import (
     TrainView,
 )
 from app.api.schema_after import AfterView
+from app.api.schema_estimate import MemoryPart, MemoryView
 from app.api.schema_evaluation import EvaluationView
 from app.errors import problem
 from env_manager.diagnosing.diagnosis import Finding, diagnose_install
@@ -40,6 +41,8 @@ class Followed:
         self._newest: Event = {}
         self._evaluations: dict[str, Event] = {}
         self._coverage: Event = {}
+        self._memory: Event = {}
+        self._held: int | None = None
         self._warnings: list[str] = []
         self._proof = ""
         self.refresh()
@@ -106,6 +109,10 @@ class Followed:
                 self._steps[event["step"]["id"]] = _step(
                     event["step"], known.log_from if known else None, event.get("log")
                 )
+            case "progress" if "memory" in event:
+                self._memory = event["memory"]
+            case "progress" if "held" in event:
+                self._held = event["held"]
             case "progress" if "coverage" in event:
                 self._coverage = event
             case "progress" if "checked" in event:
@@ -188,6 +195,7 @@ class Followed:
             learning_rate=step.get("learning_rate"),
             tokens_per_second=final.get("real_tokens_per_second", step.get("tokens_per_second")),
             memory_bytes=step.get("memory_bytes"),
+            memory=self._memory_view(),
             eta_seconds=None if self.ended else step.get("eta_seconds"),
             train_seconds=final.get("train_seconds"),
             evaluation=self._evaluation(),
@@ -211,6 +219,12 @@ class Followed:
             evaluation=self._evaluation(),
             warnings=self._warnings,
         )
+
+    def _memory_view(self) -> MemoryView | None:
+        if not self._memory:
+            return None
+        told = {name: value for name, value in self._memory.items() if name != "parts"}
+        return MemoryView(parts=MemoryPart.named(self._memory["parts"]), held=self._held, **told)
 
     def _evaluation(self) -> EvaluationView | None:
         if not self._evaluations:

@@ -47,7 +47,7 @@ from trainer.portions import Portions
 from trainer.profiling import profiled
 from trainer.sampling import Sampling
 from trainer.saving import Saving
-from trainer.schedule import learning_rate
+from trainer.schedule import learning_rate, planned_steps
 from trainer.snapshot import Progress, fingerprint, put_back, take
 from trainer.spec import RunSpec
 from trainer.speed.choice import choose_way
@@ -129,8 +129,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.
     accumulation = spec.training.gradient_accumulation
     batches_an_epoch = math.ceil(len(examples) / spec.training.batch_size)
-    steps = max(1, round(spec.training.epochs * batches_an_epoch / accumulation))
-    steps = min(steps, spec.training.max_steps or steps)
+    steps = planned_steps(spec.training, len(examples))
     seconds = 3600 * (spec.training.max_hours or math.inf)
     batches = training_batches(
         examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed, progress.batches

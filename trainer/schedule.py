@@ -1,10 +1,17 @@
-"""The learning rate of each step."""
+"""How many steps a run has, and the learning rate of each."""
 
 from __future__ import annotations
 
 import math
 
-from trainer.spec import Optimizer
+from trainer.spec import Optimizer, Training
+
+
+def planned_steps(training: Training, rows: int) -> int:
+    """The steps that make the epochs asked for, at most those named, at least one."""
+    batches = math.ceil(rows / training.batch_size)
+    steps = max(1, round(training.epochs * batches / training.gradient_accumulation))
+    return min(steps, training.max_steps or steps)
 
 
 def learning_rate(spec: Optimizer, step: int, steps: int) -> float:

@@ -8,8 +8,10 @@ from app.after_run import start_evaluation, start_merge
 from app.api.deps import OperationsDep
 from app.api.schema import Curve, LogPage, OperationView, RunRequest
 from app.api.schema_after import JudgeRequest, MergeRequest
+from app.api.schema_estimate import EstimateView
 from app.api.schema_evaluation import WorstRows
 from app.errors import AppError
+from app.estimating import estimate_run
 from app.operations import read_log
 from trainer.spec import RunSpec
 from trainer.spec.presets import PRESETS
@@ -31,6 +33,12 @@ def spec() -> dict[str, Any]:
 def start_run(request: RunRequest, operations: OperationsDep) -> OperationView:
     """Check a run and start it in a process of its own."""
     return operations.start_run(request.spec).view()
+
+
+@router.post("/runs/estimate")
+def estimate(request: RunRequest, operations: OperationsDep) -> EstimateView:
+    """What a run would need, and whether that fits; nothing is started."""
+    return estimate_run(operations, request.spec)
 
 
 @router.get("/runs/{identity}/curve")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from app.api.schema_after import AfterView
+from app.api.schema_estimate import MemoryView
 from app.api.schema_evaluation import EvaluationView
 from app.api.schema_generations import CheckView, GenerationView, HistoryView
 from trainer.operation import State
@@ -149,6 +150,7 @@ class TrainView(BaseModel):
     learning_rate: float | None
     tokens_per_second: float | None
     memory_bytes: int | None
+    memory: MemoryView | None
     eta_seconds: float | None
     train_seconds: float | None
     evaluation: EvaluationView | None

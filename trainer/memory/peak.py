@@ -40,7 +40,7 @@ def give_back_at_once() -> bool:
     """Have freed tensors leave the process at once; returns whether this allocator can.
 
     glibc keeps freed blocks for later, but cannot reuse aligned ones of the same size, so that a process grows to
-    up to several times what it needs. Giving back costs page faults: steps became a third slower where measured.
+    up to several times what it needs. Giving back costs page faults: steps took a third to twice as long where measured.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,0 +1,126 @@
+"""What a run would need, answered while its form is filled in: nothing is loaded, and no process is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from app import models
+from app.api.schema_estimate import EstimateView, MemoryPart, MemoryView
+from app.environment import hardware
+from app.errors import AppError
+from app.operations import Operations
+from trainer.data.reading import mixed_in, read_samples
+from trainer.data.samples import Sample
+from trainer.data.sources import find
+from trainer.errors import TrainError
+from trainer.memory.choice import Choice, choose
+from trainer.memory.estimate import Load
+from trainer.memory.room import free_memory
+from trainer.memory.shape import read_shape
+from trainer.schedule import planned_steps
+from trainer.spec import Data, RunSpec
+
+READ_AT_MOST = 20_000_000  # bytes of data that are read for an estimate; more takes longer than a person waits
+CHARACTERS_A_TOKEN = 3  # rather fewer than text has, so that the guess is rather too long than too short
+SMALL_VOCABULARY, CHARACTERS_OF_SMALL = 8000, 2
+TEMPLATE_TOKENS = 8  # what a chat template puts around a turn
+BF16_FROM = (8, 0)  # compute capability of the first NVIDIA GPUs that compute in bf16
+
+
+def estimate_run(operations: Operations, spec: RunSpec) -> EstimateView:
+    """The run's rows, steps and memory; raises `TrainError` where its model cannot be read."""
+    spec = models.with_names_resolved(spec)
+    shape = read_shape(Path(spec.model))
+    rows, longest = _rows(spec.data, CHARACTERS_OF_SMALL if shape.vocabulary < SMALL_VOCABULARY else CHARACTERS_A_TOKEN)
+    machine = _machine(operations, spec)
+    at_once = min(spec.training.batch_size, rows or spec.training.batch_size)
+    load = Load(at_once, longest, machine.device, machine.precision, base_precision=machine.base_precision)
+    choice = choose(shape, spec, load, machine.free)
+    return EstimateView(
+        device=machine.device,
+        rows=rows,
+        steps=planned_steps(spec.training, rows) if rows else None,
+        longest=longest,
+        fits=choice.fits,
+        text=_text(choice, at_once),
+        memory=MemoryView(
+            parts=MemoryPart.named(choice.parts.by_name()),
+            predicted=choice.parts.total,
+            free=choice.free,
+            rough=choice.parts.rough,
+            rows=choice.load.rows,
+            recomputes=choice.load.recomputes,
+        ),
+    )
+
+
+def _text(choice: Choice, at_once: int) -> str:
+    load = choice.load
+    if not choice.fits:
+        return (
+            f"Expected not to fit with {load.rows} row{'' if load.rows == 1 else 's'} at once: lower the longest row, "
+            "quantise the base, or take a smaller model."
+        )
+    how = f"all {at_once} rows of a batch" if load.rows == at_once else f"{load.rows} of {at_once} rows"
+    return f"Fits with {how} at once" + (", activations computed twice instead of kept." if load.recomputes else ".")
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """Where a run would compute, in what, and how many bytes are free there."""
+
+    device: str
+    precision: str
+    base_precision: str
+    free: int
+
+
+def _machine(operations: Operations, spec: RunSpec) -> _Machine:
+    """The same choices as the run's own (`trainer.device`), from what is known without torch."""
+    here = hardware(operations.home.root)
+    try:
+        torch = operations.active_generation().plan.get("torch") or {}
+    except AppError:  # nothing is installed yet
+        torch = {"accelerator": here.accelerator}
+    asked = spec.training.device
+    device = str(torch.get("accelerator", "cpu")) if asked == "auto" else asked
+    gpus = here.gpus if device == "cuda" else ()
+    main = free_memory() or here.memory_bytes or 0
+    if not gpus:
+        device = "cpu" if device == "cuda" else device
+        precision = "fp32" if spec.training.precision == "auto" else spec.training.precision
+        return _Machine(device, precision, "bf16" if spec.base_precision == "bf16" else "fp32", main)
+    gpu = gpus[min(spec.training.gpu or 0, len(gpus) - 1)]
+    able = tuple(int(part) for part in (gpu.compute_capability or "0.0").split(".")) >= BF16_FROM
+    precision = ("bf16" if able else "fp32") if spec.training.precision == "auto" else spec.training.precision
+    base = spec.base_precision if spec.base_precision != "auto" else "bf16" if precision == "bf16" else "fp32"
+    limit = spec.training.memory_limit
+    whole = gpu.memory_bytes or 0
+    return _Machine(device, precision, base, min(whole, int(limit * 1e9)) if limit else whole)
+
+
+def _rows(data: Data, characters: int) -> tuple[int | None, int]:
+    """How many rows are trained on (None: not read here), and the longest of them in tokens."""
+    try:
+        files = [find(data.train).path, *(find(name).path for name, _ in mixed_in(data.mix))]
+        stamps = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files if path)
+        if len(stamps) < len(files) or sum(size for _, size in stamps) > READ_AT_MOST:
+            return None, data.max_length
+        rows, longest = _read(data, characters, stamps)
+    except (TrainError, OSError):  # the doctor and the start say what is wrong with the data
+        return None, data.max_length
+    return rows, min(longest, data.max_length)
+
+
+@lru_cache(maxsize=8)
+def _read(data: Data, characters: int, stamps: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """As `_rows`, uncut; read again when a file's `stamps` have changed."""
+    samples = read_samples(data).train
+    return len(samples), max((_tokens(each, characters) for each in samples), default=1)
+
+
+def _tokens(sample: Sample, characters: int) -> int:
+    texts = [turn["content"] for turn in sample.messages] or [sample.prompt, sample.completion, sample.text]
+    return sum(len(text) // characters + TEMPLATE_TOKENS for text in texts if text)
