@@ -139,3 +139,21 @@ def test_a_broken_torch_is_named_and_rolling_back_mends_it(fettle: Fettle, tmp_p
 def short_failing(fettle: Fettle, folder: Path) -> dict[str, Any]:
     arguments = ("train", "--model", "starter", "--data", "ticket", "--output", str(folder))
     return fettle(*arguments, "--set", "training.max_steps=1", status=1)[-1]
+
+
+def test_a_merged_model_can_be_trained_on_like_any_other(demo: tuple[Fettle, dict[str, Any]], tmp_path: Path) -> None:
+    fettle, last = demo
+    done = fettle("runs", "export", last["run"], "--merged", "--output", str(tmp_path / "merged"))[-1]
+    assert done["type"] == "done" and done["difference"] < 1e-4
+    events = fettle(
+        "train", "--model", str(tmp_path / "merged"), "--data", "ticket", "--output", str(tmp_path / "run"),
+        "--set", "training.max_steps=1", "--set", "evaluation.max_new_tokens=80",
+    )  # fmt: skip
+    assert events[-1]["base_exact_match"] >= 0.90, "what the adapter had learned should be in the merged weights"
+
+
+def test_a_run_is_judged_again_as_it_was_before(demo: tuple[Fettle, dict[str, Any]]) -> None:
+    fettle, last = demo
+    events = fettle("runs", "evaluate", last["run"], "--rows", "10")
+    comparison = next(event for event in events if event.get("side") == "comparison")
+    assert comparison["rows"] == 10 and comparison["verdict"].startswith("Better: exact match 0% → ")
