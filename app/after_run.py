@@ -11,6 +11,7 @@ from app.api.schema_after import JudgeRequest, MergeRequest
 from app.errors import AppError
 from app.models import with_data_resolved
 from app.operations import Operations
+from app.terminal import size
 from app.views import Followed
 from trainer.data.readers.opening import look
 from trainer.data.sources import find
@@ -39,7 +40,7 @@ def start_merge(operations: Operations, run: str, asked: MergeRequest) -> Follow
     train = _with_adapter(operations, run)
     output = _folder(asked.output) if asked.output else Path(train.folder) / "merged"
     require_free(output)
-    require_room(output, model_folder(train.spec.model), asked.precision)
+    require_room(output, merged_bytes(model_folder(train.spec.model), asked.precision) * ROOM)
     title = f"Merge {operations.get(run).record['title']}"
     wanted = {"kind": "export", "title": title, "output": str(output), "precision": asked.precision}
     return operations.start_after(run, wanted, train)
@@ -50,17 +51,23 @@ def copy_adapter(operations: Operations, run: str, output: Path) -> Path:
     train = _with_adapter(operations, run)
     output = _folder(str(output))
     require_free(output)
+    files = [file for file in Path(str(train.adapter)).iterdir() if file.is_file()]
+    require_room(output, sum(file.stat().st_size for file in files))
     partial = output.with_name(f"{output.name}.part")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(str(train.adapter), partial)
+        partial.mkdir()
+        for file in files:
+            shutil.copyfile(file, partial / file.name)
         if output.exists():
             output.rmdir()
         partial.rename(output)
-    except (OSError, shutil.Error) as error:
+    except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise AppError(
-            "output-unwritable", f"{output} cannot be written: {error}.", "Name a folder that you can write to."
+            "output-unwritable",
+            f"{output} cannot be written: {error.strerror}.",
+            "Name a folder that you can write to.",
         ) from error
     return output
 
@@ -83,19 +90,22 @@ def require_free(output: Path) -> None:
         ) from error
 
 
-def require_room(output: Path, base: Path, precision: str | None) -> None:
-    """Raise `AppError` where the merged weights do not fit onto the disk; without a precision they are as the base's."""
-    if precision is None:
-        weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    else:
-        weights = sum(map(math.prod, read_weights(base).shapes.values())) * (4 if precision == "fp32" else 2)
+def require_room(output: Path, needed: float) -> None:
+    """Raise `AppError` where so many bytes do not fit onto the disk."""
     free = shutil.disk_usage(output.parent).free
-    if weights * ROOM > free:
+    if needed > free:
         raise AppError(
             "disk-full",
-            f"The merged model takes {weights / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at {output.parent}.",
-            "Free some space, name a folder on another disk, or choose bf16.",
+            f"{output} would take {size(needed)}, and {size(free)} are free there.",
+            "Free some space, or name a folder on another disk.",
         )
+
+
+def merged_bytes(base: Path, precision: str | None) -> int:
+    """What merged weights take; without a precision they are as the base's."""
+    if precision is None:
+        return sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    return sum(map(math.prod, read_weights(base).shapes.values())) * (4 if precision == "fp32" else 2)
 
 
 def _folder(path: str) -> Path:

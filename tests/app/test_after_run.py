@@ -85,12 +85,14 @@ def test_an_adapter_is_copied_whole_or_not_at_all(
     copied = copy_adapter(operations, "run-1", tmp_path / "empty")
     assert (copied / "adapter_model.safetensors").read_bytes() == b"weights"
 
-    def full(_source: str, target: Path) -> None:
-        target.mkdir()
+    def full(_source: Path, target: Path) -> None:
+        target.write_bytes(b"wei")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copytree", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     assert code_of(lambda: copy_adapter(operations, "run-1", tmp_path / "other")) == "output-unwritable"
+    monkeypatch.setattr(after_run.shutil, "disk_usage", lambda _: SimpleNamespace(free=6))
+    assert code_of(lambda: copy_adapter(operations, "run-1", tmp_path / "other")) == "disk-full"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "home"]
 
 
