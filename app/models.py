@@ -78,7 +78,7 @@ def with_names_resolved(spec: RunSpec) -> RunSpec:
             "model": known_model or _absolute(spec.model),
             "data.train": known_data.train if known_data else _absolute(spec.data.train),
             "data.mix": "; ".join(f"{_absolute(name)} = {weight:g}" for name, weight in mixed_in(spec.data.mix)),
-            "lora.start_from": _absolute(spec.lora.start_from) if spec.lora.start_from else None,
+            "lora.start_from": _absolute(spec.lora.start_from),
             "data.held_out": _absolute(held_out) if held_out else known_data and known_data.held_out,
         }
     )

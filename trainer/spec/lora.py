@@ -31,6 +31,6 @@ class Lora(Section):
         "Trained whole",
         "Modules that are trained without an adapter, as in `lm_head, embed_tokens`: much more memory and disk.",
     )
-    start_from: str | None = setting(
-        None, "Start from", "The folder of an adapter to train on. Its rank, layers and scaling are taken from it."
+    start_from: str = setting(
+        "", "Start from", "The folder of an adapter to train on. Its rank, layers and scaling are taken from it."
     )

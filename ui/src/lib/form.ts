@@ -47,7 +47,7 @@ export type SpecSchema = Node
 
 /** Every setting of the schema in its own order; sections become the first part of the key. */
 export function fields(schema: SpecSchema): Field[] {
-  return collect(schema, schema.$defs ?? {}, '', '')
+  return collect(schema, schema.$defs ?? {}, '', 'Base model')
 }
 
 function collect(node: Node, defs: Record<string, Node>, prefix: string, section: string): Field[] {
