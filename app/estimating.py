@@ -19,6 +19,7 @@ from trainer.memory.choice import Choice, choose
 from trainer.memory.estimate import Load
 from trainer.memory.room import free_memory
 from trainer.memory.shape import read_shape
+from trainer.models.hub import HUB, model_folder
 from trainer.schedule import planned_steps
 from trainer.spec import Data, RunSpec
 
@@ -30,9 +31,9 @@ BF16_FROM = (8, 0)  # compute capability of the first NVIDIA GPUs that compute i
 
 
 def estimate_run(operations: Operations, spec: RunSpec) -> EstimateView:
-    """The run's rows, steps and memory; raises `TrainError` where its model cannot be read."""
+    """The run's rows, steps and memory; raises `TrainError` where its model cannot be read, or is not here yet."""
     spec = models.with_names_resolved(spec)
-    shape = read_shape(Path(spec.model))
+    shape = read_shape(_folder(spec.model))
     rows, longest = _rows(spec.data, CHARACTERS_OF_SMALL if shape.vocabulary < SMALL_VOCABULARY else CHARACTERS_A_TOKEN)
     machine = _machine(operations, spec)
     at_once = min(spec.training.batch_size, rows or spec.training.batch_size)
@@ -54,6 +55,17 @@ def estimate_run(operations: Operations, spec: RunSpec) -> EstimateView:
             recomputes=choice.load.recomputes,
         ),
     )
+
+
+def _folder(model: str) -> Path:
+    folder = model_folder(model)
+    if model.startswith(HUB) and not folder.is_dir():
+        raise TrainError(
+            "model-missing",
+            "The model is not on this machine yet. The run fetches it; what it needs can be told then.",
+            "Start the run, or name a folder.",
+        )
+    return folder
 
 
 def _text(choice: Choice, at_once: int) -> str:

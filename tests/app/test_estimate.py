@@ -66,6 +66,12 @@ def test_a_model_that_is_not_there_is_refused_as_at_the_start(served: Served, tm
     assert (answer.status_code, answer.json()["code"]) == (400, "model-missing")
 
 
+def test_a_model_of_the_hub_that_is_not_here_is_told_of(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "/nowhere")
+    answer = served.post("/api/runs/estimate", asked(model="hub:owner/name")).json()
+    assert answer["code"] == "model-missing" and "fetches it" in answer["message"]
+
+
 def test_a_run_shows_prediction_and_measurement_side_by_side() -> None:
     folder = open_home().runs / "run-1"
     spec = asked()["spec"]

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainer.data.batches import collate
 from trainer.data.masks import Example
+from trainer.errors import TrainError
 from trainer.loop import train
 from trainer.memory import peak, settling
 from trainer.memory.choice import Choice
@@ -138,3 +139,17 @@ def test_a_run_that_was_killed_for_want_of_memory_keeps_to_its_limit(tmp_path: P
     events = run(folder, spec)
     assert memory(events)["rows"] == 3
     assert [event["step"] for event in events if event["type"] == "step"] == [1, 2, 3]
+
+
+def test_a_model_whose_sizes_are_not_told_is_trained_all_the_same(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untold(_: Path) -> None:
+        raise TrainError("model-invalid", "config.json does not say what `hidden_size` is.", "")
+
+    monkeypatch.setattr(settling, "read_shape", untold)
+    events = run(tmp_path / "run", spec)
+    assert events[-1]["type"] == "done"
+    assert [each["chosen"]["memory"] for each in events if "memory" in each.get("chosen", {})] == [
+        "not predicted: config.json does not say what `hidden_size` is."
+    ]

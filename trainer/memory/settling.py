@@ -12,6 +12,7 @@ import torch
 
 from trainer.data.batches import collate, row_lengths
 from trainer.data.masks import Example
+from trainer.errors import TrainError
 from trainer.memory import peak
 from trainer.memory.choice import SHARE, choose, corrected
 from trainer.memory.estimate import CUDA_CONTEXT, Load
@@ -60,7 +61,16 @@ def settle(
         process=held - weights,
         weights=weights,
     )
-    choice = choose(read_shape(Path(spec.model)), spec, load, _free(step.device))
+    try:
+        shape = read_shape(Path(spec.model))
+    except TrainError as unknown:  # it trains all the same; what does not fit is halved when memory runs out
+        run.chosen(memory=f"not predicted: {unknown.message}")
+        progress.micro_batch = min(spec.training.micro_batch_size or load.rows, load.rows)
+        progress.recomputes = load.recomputes or spec.training.gradient_checkpointing == "on"
+        if progress.recomputes:
+            recompute_activations(step.model)
+        return
+    choice = choose(shape, spec, load, _free(step.device))
     rows = choice.load.rows
     progress.micro_batch = rows if rows < batch else None
     if choice.load.recomputes:

@@ -66,13 +66,13 @@ def read_shape(folder: Path) -> Shape:
     family, config = str(config.get("model_type", "")), text_part(config)
     try:
         hidden = _first(config, "hidden_size", "n_embd", "d_model")
-        heads = _first(config, "num_attention_heads", "n_head")
+        heads = _first(config, "num_attention_heads", "n_head", "n_heads", default=1)  # state spaces have none
         wide = _first(config, "head_dim", default=hidden // heads)
         return Shape(
             family=family,
             parameters=sum(map(math.prod, shapes.values())),
             hidden=hidden,
-            layers=_first(config, "num_hidden_layers", "n_layer"),
+            layers=_first(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
             inner=_first(config, "intermediate_size", "ffn_dim", "n_inner", default=4 * hidden),
             queries=heads * wide,
             keys=_first(config, "num_key_value_heads", default=heads) * wide,
