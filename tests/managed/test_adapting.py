@@ -117,13 +117,20 @@ def test_a_rank_beyond_some_layers_is_told_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"lora.dora": True}, {"lora.modules_to_save": "lm_head"}, {"lora.start_from": "first"}]
+    "change",
+    [
+        {"lora.dora": True},
+        {"lora.modules_to_save": "lm_head"},
+        {"lora.start_from": "first"},
+        {"quantise": "4bit", "base_precision": "bf16"},
+    ],
 )
 def test_each_kind_goes_on_bit_for_bit_after_a_pause(tmp_path: Path, spec: RunSpec, change: dict[str, Any]) -> None:
     if "lora.start_from" in change:
         run(tmp_path / "first", spec)
         change = {"lora.start_from": str(tmp_path / "first" / "adapter")}
-    spec = spec.with_changes({**change, "lora.dropout": 0.1})
+    held_out = {"data.held_out": str(tmp_path / "held_out.jsonl"), "evaluation.generate": False}
+    spec = spec.with_changes({**change, **held_out, "lora.dropout": 0.1})
     run(tmp_path / "whole", spec)
     reported = Report.step
 

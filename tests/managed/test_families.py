@@ -15,7 +15,7 @@ from trainer.data.batches import collate
 from trainer.data.masks import Example
 from trainer.errors import TrainError
 from trainer.models.adapting import Adapted, with_lora
-from trainer.models.parts import ATTENTION, EMBEDDINGS, EXPERTS, HEAD, MLP, STATE_SPACE, VECTORS, Unit
+from trainer.models.parts import ATTENTION, EMBEDDINGS, EXPERTS, HEAD, MLP, STATE_SPACE, VECTORS, VISION, Unit
 from trainer.portions import Portions
 from trainer.snapshot import Progress
 from trainer.spec import Lora
@@ -188,6 +188,20 @@ def test_what_cannot_be_reached_is_refused(family: str, lora: dict[str, Any], co
     with pytest.raises(TrainError) as caught:
         with_lora(tiny(family), Lora(rank=4, **lora))
     assert caught.value.code == code and said in caught.value.message
+
+
+def test_a_vision_tower_stays_as_it_is_while_the_rows_hold_no_pictures() -> None:
+    text = {key: value for key, value in SMALL.items() if key in AutoConfig.for_model("gemma3_text").to_dict()}
+    seeing = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    config = AutoConfig.for_model("gemma3", text_config={**text, "vocab_size": 256}, vision_config=seeing)
+    adapted = with_lora(AutoModelForCausalLM.from_config(config).requires_grad_(False), Lora(rank=4))
+    rows = {row.part: row for row in adapted.coverage.rows}
+    assert (rows[VISION].trained, rows[VISION].modules) == (0, 18)
+    assert rows["attention query"].frozen == 0 and "the vision tower stays as it is" in adapted.why
+    moves_what_it_reports(adapted)
 
 
 def test_layers_go_by_name_and_by_expression() -> None:
