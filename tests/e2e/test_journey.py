@@ -81,6 +81,18 @@ def train(opened: Opened) -> None:
     expect(page.get_by_role("heading", name="Before and after")).to_be_visible()
     opened.picture("trained")
     assert list(opened.home.glob("runs/*/adapter/adapter_model.safetensors"))
+    merge(opened)
+
+
+def merge(opened: Opened) -> None:
+    """Merge the adapter into the folder that the page proposes; the page says where that is and how it was proved."""
+    page = opened.page
+    page.get_by_role("button", name="Merge into the model").click()
+    page.get_by_role("button", name="Merge", exact=True).click()
+    expect(page.get_by_text("Merged into")).to_be_visible(timeout=TRAINED)
+    expect(page.get_by_text("4 of 4 answers are the same").last).to_be_visible()
+    opened.picture("merged")
+    assert list(opened.home.glob("runs/*/merged/model.safetensors"))
 
 
 def compare(opened: Opened) -> None:
