@@ -148,6 +148,14 @@ def origin_of(run: Path) -> Origin:
     return Origin.of(run, RunSpec.model_validate(read_record(run)["spec"]))
 
 
+def test_names_that_another_version_gave_are_passed_over(tmp_path: Path) -> None:
+    named = {"model": "starter", "lora.start_from": None, "lora.unheard_of": 1, "data.train": "ticket"}
+    spec = RunSpec().with_changes({"model": "/m", "data.train": "/t"})
+    create(tmp_path, {"id": "r", "kind": "train", "title": "T", "named": named})
+    origin = Origin.of(tmp_path, spec)
+    assert (origin.named.model, origin.named.data.train, origin.spec.model) == ("starter", "ticket", "/m")
+
+
 def with_model(origin: Origin, model: str) -> Origin:
     from dataclasses import replace
 

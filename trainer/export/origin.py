@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ class Origin:
             chosen |= event.get("chosen", {})
             versions = event["versions"] if event["type"] == "hello" else versions
             evaluation = event if event.get("side") == "comparison" else evaluation
-        named = spec.with_changes({"model": home_relative(spec.model)} | record.get("named", {}))
+        named = spec.with_changes({"model": home_relative(spec.model)})
+        for key, value in record.get("named", {}).items():
+            with suppress(ValueError):  # a setting that only another version of Fettle has
+                named = named.with_changes({key: value})
         return cls(record, spec, named, chosen, versions, evaluation)
 
     @property
