@@ -91,7 +91,8 @@ Llama and called rough. The figures for GPUs follow the same formulas and have n
 | on other systems | let it go on with `fettle runs resume ID` |
 
 The two kills on Linux are told apart by the kernel's count of kills for want of memory (of the control group, else of the
-machine), which the parent reads every two seconds: a kill is for want of memory if the count has risen since. A program
+machine), which the parent reads every two seconds: a kill is for want of memory if the count has risen in the last half
+minute, which a large process may take to end. A program
 in user space that kills by its own judgement does not count, and ends the run. Only steps become smaller: a run
 that is killed while it loads its model or judges fails with `out-of-memory`.
 

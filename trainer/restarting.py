@@ -1,8 +1,9 @@
 """Stays beside a run on Linux: where the system kills it for want of memory, it goes on with smaller steps.
 
 A killed process cannot tell why. The kernel counts its kills for want of memory, for each control group and for the
-machine; this parent looks at the count every few seconds. SIGKILL together with a count that rose since then is taken
-for want of memory; SIGKILL alone came from a person or a program, and such a run is not started again.
+machine; this parent looks at the count every few seconds. SIGKILL together with a count that rose in the last half
+minute is taken for want of memory: a large process takes a while to end. SIGKILL alone came from a person or a program,
+and such a run is not started again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import ctypes
 import os
 import signal
 import sys
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +22,7 @@ from trainer.memory.kills import after_kill
 from trainer.memory.room import out_of_memory_kills
 from trainer.operation import HANDOVER, Operation, read_events
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS, ENDING_SECONDS = 2.0, 30.0
 MOST_RESTARTS = 5
 PR_SET_PDEATHSIG = 1
 
@@ -41,6 +44,7 @@ def supervise(folder: Path, train: Callable[[], int]) -> int:
 def _watched(train: Callable[[], int]) -> tuple[int, bool]:
     """The exit status of a child that trains, and whether the system ended it for want of memory."""
     parent = os.getpid()
+    counts = deque([(time.monotonic(), out_of_memory_kills() or 0)])
     child = os.fork()
     if child == 0:
         _die_with(parent)
@@ -48,12 +52,15 @@ def _watched(train: Callable[[], int]) -> tuple[int, bool]:
         sys.exit(train())
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     while True:
-        known = out_of_memory_kills() or 0
+        now = time.monotonic()
+        counts.append((now, out_of_memory_kills() or 0))
+        while len(counts) > 1 and counts[1][0] < now - ENDING_SECONDS:
+            counts.popleft()
         signal.sigtimedwait({signal.SIGCHLD}, LOOK_SECONDS)
         ended, how = os.waitpid(child, os.WNOHANG)
         if ended:
             status = os.waitstatus_to_exitcode(how)
-            return status, status == -signal.SIGKILL and (out_of_memory_kills() or 0) > known
+            return status, status == -signal.SIGKILL and (out_of_memory_kills() or 0) > counts[0][1]
 
 
 def _die_with(parent: int) -> None:

@@ -27,6 +27,7 @@ from trainer.models.adapting import with_lora
 from trainer.operation import Operation, create, read_events
 from trainer.optimizers import make_optimizer
 from trainer.portions import Portions, recompute_activations
+from trainer.report import Report
 from trainer.snapshot import Progress
 from trainer.spec import RunSpec
 from trainer.starter import skills
@@ -77,7 +78,9 @@ def test_a_step_holds_what_was_predicted_within_a_tenth(
     assert peak.give_back_at_once()
     measure(*step)  # what a process loads with its first step is not of this step
     before = psutil.Process().memory_info().rss
-    parts = estimate(read_shape(tmp_path), spec, Load(6, 256, "cpu", "bf16" if half else "fp32", recomputes, process=0))
+    parts = estimate(
+        read_shape(tmp_path), spec, Load(6, 256, "cpu", "bf16" if half else "fp32", recomputes=recomputes, process=0)
+    )
     growth = measure(*step) - before
     held = parts.total - weights - parts.adapter
     assert held > 200e6
@@ -123,7 +126,7 @@ def test_measuring_changes_no_bit_of_the_run(tmp_path: Path, spec: RunSpec, monk
 def test_a_step_that_does_not_fit_is_computed_in_portions_and_says_so(
     tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "_free", lambda _: 1_000_000)
+    monkeypatch.setattr(settling, "_free", lambda *_: 1_000_000)
     events = run(tmp_path / "run", spec)
     assert (memory(events)["rows"], memory(events)["recomputes"]) == (1, True)
     assert events[-1]["type"] == "done"
@@ -138,6 +141,19 @@ def test_a_run_that_was_killed_for_want_of_memory_keeps_to_its_limit(tmp_path: P
         operation.emit("progress", limit={"rows": 3, "recomputes": False})
     events = run(folder, spec)
     assert memory(events)["rows"] == 3
+    assert [event["step"] for event in events if event["type"] == "step"] == [1, 2, 3]
+
+
+def test_a_run_that_goes_on_computes_as_many_rows_at_once_as_before(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec.with_changes({"training.checkpoint_every": 1})
+    with monkeypatch.context() as tight:
+        tight.setattr(settling, "_free", lambda *_: 1_000_000)
+        tight.setattr(Report, "ending", lambda self: "paused" if self._tokens else None)
+        assert run(tmp_path / "run", spec)[-1]["type"] == "paused"
+    events = run(tmp_path / "run", spec)
+    assert (memory(events)["rows"], memory(events)["recomputes"]) == (1, True)
     assert [event["step"] for event in events if event["type"] == "step"] == [1, 2, 3]
 
 

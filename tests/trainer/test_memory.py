@@ -111,6 +111,15 @@ def test_what_the_settings_name_is_not_chosen_otherwise() -> None:
     assert choose(read_shape(STARTER), spec, Load(8, 2000), 0).load.rows == 4
 
 
+def test_a_step_has_room_to_spare_only_beside_what_the_allocator_keeps() -> None:
+    shape, spec = read_shape(STARTER), RunSpec()
+    parts = estimate(shape, spec, Load(8, 2000))
+    enough = int((parts.total + parts.growing) / SHARE) + 1
+    assert [choose(shape, spec, Load(8, 2000), free).roomy for free in (enough, enough - 10)] == [True, False]
+    recomputed = choose(shape, spec.with_changes({"training.gradient_checkpointing": "on"}), Load(8, 2000), enough)
+    assert recomputed.fits and not recomputed.roomy  # though it needs less
+
+
 def test_a_measured_step_corrects_the_choice_both_ways() -> None:
     shape, spec = read_shape(STARTER), RunSpec()
     whole = estimate(shape, spec, Load(8, 2000)).total
@@ -227,10 +236,11 @@ def test_an_older_kill_of_another_program_is_not_taken_for_the_runs_own(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restarting, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(restarting, "ENDING_SECONDS", 0.2)
 
     def end(_: int) -> int:
         machine.count.write_text("4")
-        time.sleep(1)
+        time.sleep(3)
         return machine.killed(for_memory=False)
 
     assert machine.supervised(end) == -signal.SIGKILL

@@ -51,8 +51,8 @@ class Load:
     longest: int
     device: str = "cpu"
     precision: str = "fp32"
-    recomputes: bool = False
     base_precision: str = "fp32"
+    recomputes: bool = False
     # What a run knows better, in bytes: the process without its model, and the frozen weights as they are loaded.
     process: int | None = None
     weights: int | None = None

@@ -14,7 +14,7 @@ from trainer.data.batches import collate, row_lengths
 from trainer.data.masks import Example
 from trainer.errors import TrainError
 from trainer.memory import peak
-from trainer.memory.choice import SHARE, choose, corrected
+from trainer.memory.choice import SHARE, Choice, choose, corrected
 from trainer.memory.estimate import CUDA_CONTEXT, Load
 from trainer.memory.kills import Limit
 from trainer.memory.probe import measure
@@ -48,65 +48,71 @@ def settle(
     lengths = row_lengths(examples)
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     batch = min(spec.training.batch_size, len(lengths))
-    if progress.step and not limit.rows:
-        spec = spec.with_changes({"training.micro_batch_size": progress.micro_batch or batch})
-    held, weights = _held(step), bytes_of_weights(step.model)
-    load = Load(
-        rows=min(batch, limit.rows or batch),
-        longest=lengths[by_length[0]],
-        device=step.device,
-        precision=step.precision,
-        base_precision=step.base_precision,
-        recomputes=progress.recomputes or limit.recomputes,
-        process=held - weights,
-        weights=weights,
-    )
+    most = min(batch, limit.rows or batch)
+    if progress.step:
+        spec = spec.with_changes({"training.micro_batch_size": min(progress.micro_batch or batch, most)})
+    load = _load(step, most, lengths[by_length[0]], recomputes=progress.recomputes or limit.recomputes)
     try:
-        shape = read_shape(Path(spec.model))
+        choice = choose(read_shape(Path(spec.model)), spec, load, _free(step.device, spec.training.memory_limit))
     except TrainError as unknown:  # it trains all the same; what does not fit is halved when memory runs out
         run.chosen(memory=f"not predicted: {unknown.message}")
-        progress.micro_batch = min(spec.training.micro_batch_size or load.rows, load.rows)
-        progress.recomputes = load.recomputes or spec.training.gradient_checkpointing == "on"
-        if progress.recomputes:
-            recompute_activations(step.model)
+        rows = min(spec.training.micro_batch_size or most, most)
+        _take(step, progress, rows, batch, recomputes=load.recomputes or spec.training.gradient_checkpointing == "on")
         return
-    choice = choose(shape, spec, load, _free(step.device))
-    rows = choice.load.rows
-    progress.micro_batch = rows if rows < batch else None
-    if choice.load.recomputes:
-        progress.recomputes = True
-        recompute_activations(step.model)
-    about: dict[str, Any] = {
-        "predicted": choice.parts.total,
-        "parts": choice.parts.by_name(),
-        "rough": choice.parts.rough,
-    }
-    about |= {"free": choice.free, "rows": rows, "recomputes": progress.recomputes, "measured": None}
-    why = "not measured beforehand, because it fits even if nothing that is freed is given back"
+    rows, measured = choice.load.rows, None
+    _take(step, progress, rows, batch, recomputes=choice.load.recomputes)
     if not choice.roomy and not spec.training.compile:
-        run.memory(about)  # a run that is killed while it measures is to know what was too much
+        run.memory(_about(choice, rows, progress, None))  # killed while it measures, it is to know what was too much
         run.phase("memory", "Measuring the memory of one step")
         peak.give_back_at_once()
         worst = collate([examples[row] for row in by_length[:rows]], pad)
         measured = measure(step.model, step.optimizer, step.portions, worst, progress, step.device)
-        why = f"a step of the longest rows was measured to hold {measured / 1e9:.2f} GB"
-        ran_out = progress.micro_batch is not None and progress.micro_batch < rows
-        if spec.training.micro_batch_size is None and not ran_out:
-            rows = corrected(choice, measured, load.rows)
+        if (progress.micro_batch or rows) < rows:  # a GPU ran out of memory, and smaller steps were taken
+            rows = progress.micro_batch or rows
+        elif spec.training.micro_batch_size is None:
+            rows = corrected(choice, measured, most)
             progress.micro_batch = rows if rows < batch else None
-        about |= {"measured": measured}
-    rows = progress.micro_batch or batch
-    run.memory(about | {"rows": rows, "recomputes": progress.recomputes})
-    run.chosen(
-        memory=f"{rows} of {batch} rows at once: a step of {choice.load.rows} is predicted to hold "
-        f"{choice.parts.total / 1e9:.2f} GB of {choice.free / 1e9:.1f} GB that are free; {why}"
-    )
-    needs = int(about["measured"] or choice.parts.total)
+    run.memory(_about(choice, rows, progress, measured))
+    run.chosen(memory=f"{rows} of {batch} rows at once: {_why(choice, measured)}")
+    needs = measured or choice.parts.total
     if rows == 1 and needs > SHARE * choice.free:
         run.warn(
             f"One row needs about {needs / 1e9:.1f} GB, and {choice.free / 1e9:.1f} GB are free: the run may end for "
             "want of memory. Lower `data.max_length`, or take a smaller or quantised model."
         )
+
+
+def _take(step: Step, progress: Progress, rows: int, batch: int, *, recomputes: bool) -> None:
+    progress.micro_batch = rows if rows < batch else None
+    if recomputes:
+        progress.recomputes = True
+        recompute_activations(step.model)
+
+
+def _about(choice: Choice, rows: int, progress: Progress, measured: int | None) -> dict[str, Any]:
+    """What the run's record says of its memory, in bytes."""
+    parts = choice.parts
+    about = {"predicted": parts.total, "measured": measured, "parts": parts.by_name(), "rough": parts.rough}
+    return about | {"free": choice.free, "rows": rows, "recomputes": progress.recomputes}
+
+
+def _why(choice: Choice, measured: int | None) -> str:
+    predicted = (
+        f"a step of {choice.load.rows} is predicted to hold {choice.parts.total / 1e9:.2f} GB of "
+        f"{choice.free / 1e9:.1f} GB that are free"
+    )
+    if measured is None and choice.roomy:
+        return f"{predicted}; not measured beforehand, because it fits even if nothing that is freed is given back"
+    if measured is None:
+        return f"{predicted}; not measured beforehand, because its layers are compiled"
+    return f"{predicted}; a step of the longest rows was measured to hold {measured / 1e9:.2f} GB"
+
+
+def _load(step: Step, rows: int, longest: int, *, recomputes: bool) -> Load:
+    """A step of so many rows, with what this process knows of itself."""
+    weights = bytes_of_weights(step.model)
+    held, precisions = _held(step) - weights, (step.precision, step.base_precision)
+    return Load(rows, longest, step.device, *precisions, recomputes=recomputes, process=held, weights=weights)
 
 
 def _held(step: Step) -> int:
@@ -121,10 +127,10 @@ def bytes_of_weights(model: Any) -> int:
     return sum(each.numel() * each.element_size() for each in model.parameters() if not each.requires_grad)
 
 
-def _free(device: str) -> int:
-    """What this process may hold in all: what it has, and what is free beside it."""
+def _free(device: str, limit: float | None) -> int:
+    """What this process may hold in all: what it has, and what is free beside it; `limit` in GB on a GPU."""
     if device == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        return int(free + torch.cuda.memory_reserved()) + CUDA_CONTEXT
+        free = int(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved())
+        return (min(free, int(limit * 1e9)) if limit else free) + CUDA_CONTEXT
     left = free_memory()
     return int(psutil.Process().memory_info().rss + (psutil.virtual_memory().available if left is None else left))
