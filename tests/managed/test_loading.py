@@ -72,6 +72,7 @@ def test_a_base_of_few_bits_learns_much_the_same(tmp_path: Path, spec: RunSpec, 
     found = losses(events)
     assert found == pytest.approx(plain, rel=0.1)
     assert found[-1] < found[0]
+    assert next(each["parameters"] for each in events if "coverage" in each) == 1_148_032  # weights, not bytes
     assert (found == plain) == (precision == "fp32" and quantise == "none")
 
 

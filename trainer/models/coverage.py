@@ -74,7 +74,7 @@ def measure(model: Any, found: list[Unit]) -> Coverage:
         for part in PARTS
         if modules[part]
     ]
-    total = sum(parameter.numel() for parameter in model.parameters())
+    _, total = model.get_nb_trainable_parameters()  # knows how many weights a packed tensor holds
     return Coverage(rows, reached.total(), total, frozenset(reached))
 
 
