@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 import threading
 import time
@@ -51,12 +52,14 @@ def serve_page(operations: Operations, port: int) -> int:
     lock = _only_instance(operations.home.root)
     _require_page()
     bound = bind(port)
-    try:  # from the first word on: whoever reads the address may press Ctrl-C before the server runs
+    server = server_for(operations, bound)
+    # From the first word on: whoever reads the address may press Ctrl-C while the server is still starting.
+    usual = signal.signal(signal.SIGINT, server.handle_exit)
+    try:
         print(f"Fettle is at {bound.url}\nCtrl-C ends the server; installations and runs go on.", flush=True)
-        server_for(operations, bound).run(sockets=[bound.socket])
-    except KeyboardInterrupt:
-        pass  # the ordinary way to end it
+        server.run(sockets=[bound.socket])
     finally:
+        signal.signal(signal.SIGINT, usual)
         lock.release()
     return 0
 

@@ -44,9 +44,17 @@ def _hold(handle: int) -> None:
 def abandoned(folders: Iterable[Path]) -> Iterator[Path]:
     """What `replace_text` began in these folders and nobody will finish, because its writer was killed."""
     for folder in folders:
-        for file in folder.glob(".*-????????"):
+        for file in listed(folder, ".*-????????"):
             if file.is_file() and not _held(file):
                 yield file
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds of that pattern; nothing where it cannot be listed now."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
 
 
 def _held(file: Path) -> bool:

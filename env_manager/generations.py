@@ -263,7 +263,7 @@ class Store:
             with self.install_lock():
                 return self.remove_leftovers()
         except EnvError as error:
-            if error.code in ("install-running", "no-permission", "disk-full"):
+            if error.code in ("install-running", "no-permission", "disk-full", "system-error"):
                 return ()
             raise
 
@@ -295,18 +295,23 @@ class Store:
         """Every generation that can be read, oldest first, and what is wrong with the others."""
         good: list[Generation] = []
         broken: list[EnvError] = []
-        for folder in self._folders():
+        try:
+            folders = self._folders()
+        except EnvError as error:
+            return [], [error]
+        for folder in folders:
             try:
                 good.append(Generation.load(folder))
             except EnvError as error:
                 broken.append(error)
         return _by_age(good), broken
 
-    def _folders(self) -> Iterator[Path]:
-        if self.envs.is_dir():
-            for folder in sorted(self.envs.iterdir()):
-                if folder.is_dir() and not folder.name.startswith("."):
-                    yield folder
+    def _folders(self) -> list[Path]:
+        try:
+            found = sorted(self.envs.iterdir()) if self.envs.is_dir() else []
+        except OSError as error:
+            raise from_os(error, "list the environments") from error
+        return [folder for folder in found if folder.is_dir() and not folder.name.startswith(".")]
 
     def list(self) -> tuple[Generation, ...]:
         """Every generation that can be read, oldest first."""

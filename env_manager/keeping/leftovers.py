@@ -18,13 +18,17 @@ CLEARED_PREFIX = ".tmp-cleared-"
 
 
 def left_over(envs: Path, generations: Iterable[Path], cache: Path) -> Iterator[Path]:
-    """Everything that nobody will finish. What uv has open in the cache at this moment is not told apart."""
+    """Everything that nobody will finish. What uv has open in the cache at this moment is not told apart.
+
+    A folder that cannot be listed now keeps what it holds until the next time.
+    """
     for prefix in (BUILD_PREFIX, REMOVED_PREFIX):
-        yield from sorted(envs.glob(prefix + "*"))
+        yield from durable.listed(envs, prefix + "*")
     yield from durable.abandoned((envs, *generations))
-    for bucket in (cache, *cache.glob("[!.]*/")):
+    for bucket in (cache, *durable.listed(cache, "[!.]*/")):
         # The unpacked packages are by far the most, and uv unpacks beside them.
-        yield from () if bucket.name.startswith("archive-") else bucket.glob(".tmp*" if bucket == cache else "**/.tmp*")
+        if not bucket.name.startswith("archive-"):
+            yield from durable.listed(bucket, ".tmp*" if bucket == cache else "**/.tmp*")
 
 
 def remove(envs: Path, generations: Iterable[Path], cache: Path) -> tuple[str, ...]:

@@ -146,7 +146,8 @@ def test_a_lost_file_refuses_the_run_although_all_was_proved(generation: Generat
 
 def test_a_model_of_an_unknown_type_is_refused_by_its_own_code(generation: Generation, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen9_moe"}')
-    (tmp_path / "model.safetensors").touch()
+    no_tensors = b"{}"
+    (tmp_path / "model.safetensors").write_bytes(len(no_tensors).to_bytes(8, "little") + no_tensors)
     _, view = ran(Operations(open_home()), model=str(tmp_path))
     assert view.problem.code == "model-type-unknown"
     assert "qwen9_moe" in view.problem.message
