@@ -92,12 +92,13 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     refuse_idle(spec, device)
     prepare_device(spec, device)
     precision, why_precision = choose_precision(spec.training.precision, device)
-    accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision), cpu=device == "cpu")
+    base_precision, why_base = choose_base_precision(spec.base_precision, precision)
+    casts = precision not in ("fp32", base_precision)
+    accelerator = Accelerator(mixed_precision=precision if casts else "no", cpu=device == "cpu")
     set_seed(spec.training.seed)
 
     # Model: frozen base, fresh adapter.
     run.phase("model", f"Loading {called}")
-    base_precision, why_base = choose_base_precision(spec.base_precision, device, precision)
     fresh_base = partial(load_base, Path(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
     adapted = with_lora(fresh_base(), spec.lora)
     model: Any = adapted.model

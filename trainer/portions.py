@@ -12,6 +12,7 @@ from trainer.data.batches import Batch
 from trainer.data.masks import IGNORED
 from trainer.snapshot import Progress
 from trainer.speed.choice import Way
+from trainer.speed.flat import Flat
 from trainer.speed.padded import Padded
 
 Warn = Callable[[str], None]
@@ -32,6 +33,11 @@ class Portions:
         self._accelerator, self._model, self._smoothing, self._warn = accelerator, model, smoothing, warn
         self._way = way or Padded(model)
         self._may_recompute = checkpointing == "auto"
+
+    @property
+    def end_to_end(self) -> bool:
+        """Whether rows lie end to end, without padding."""
+        return isinstance(self._way, Flat)
 
     def forward_and_backward(self, batches: Sequence[Batch], progress: Progress) -> float:
         """Add up the gradients of all batches; returns their loss, each scored token weighing the same.

@@ -55,6 +55,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
             "data.train": str(folder / "train.jsonl"),
             "data.held_out": str(folder / "held_out.jsonl"),
             "training.max_steps": 4,
+            "training.precision": "fp32",
             "lora.dropout": 0.1,
             "optimizer.learning_rate": 5e-3,
             "evaluation.max_new_tokens": 8,

@@ -40,7 +40,7 @@ def spec(tmp_path: Path) -> RunSpec:
     skills.write(tmp_path, "ticket", training=32, held_out=2)
     small = {
         "model": str(STARTER), "data.train": str(tmp_path / "train.jsonl"), "training.max_steps": 4,
-        "training.threads": 1, "training.device": "cpu", "optimizer.learning_rate": 5e-3,
+        "training.threads": 1, "training.device": "cpu", "training.precision": "fp32", "optimizer.learning_rate": 5e-3,
     }  # fmt: skip
     return RunSpec().with_changes(small)
 

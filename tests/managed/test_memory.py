@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from trainer.errors import TrainError
 from trainer.loop import train
 from trainer.memory import peak, settling
 from trainer.memory.choice import Choice
-from trainer.memory.estimate import Load, estimate
+from trainer.memory.estimate import Load, Row, estimate
 from trainer.memory.probe import measure
 from trainer.memory.shape import read_shape
 from trainer.models.adapting import with_lora
@@ -30,6 +31,7 @@ from trainer.portions import Portions, recompute_activations
 from trainer.report import Report
 from trainer.snapshot import Progress
 from trainer.spec import RunSpec
+from trainer.speed.choice import choose_way
 from trainer.starter import skills
 
 STARTER = Path(skills.__file__).parent / "model"
@@ -43,6 +45,7 @@ def one_thread() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of the first test
 
 
+LENGTHS = (400, 256, 250, 200, 180, 160, 150)
 SHAPES = {
     "llama": {"vocab_size": 24000, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2},
     "qwen3": {"vocab_size": 8000, "hidden_size": 320, "intermediate_size": 900, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 96},
@@ -59,28 +62,37 @@ SHAPES = {
         ("qwen3", {}, False),
     ],
 )
+@pytest.mark.parametrize("end_to_end", [False, True])
 def test_a_step_holds_what_was_predicted_within_a_tenth(
-    tmp_path: Path, family: str, changes: dict[str, Any], recomputes: bool
+    tmp_path: Path, family: str, changes: dict[str, Any], recomputes: bool, end_to_end: bool
 ) -> None:
+    """Padded rows in bf16 under autocast, on a base in fp32; rows end to end on a base in bf16."""
     spec = RunSpec().with_changes(changes)
     half = spec.training.precision == "bf16"
     config = AutoConfig.for_model(family, **SHAPES[family], tie_word_embeddings=False)
     base = AutoModelForCausalLM.from_config(config).requires_grad_(False)
     base.save_pretrained(tmp_path)
+    if half and end_to_end:
+        base.to(torch.bfloat16)
     weights = settling.bytes_of_weights(base)
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if half else "no")
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if half and not end_to_end else "no")
     model = with_lora(base, spec.lora).model.train()
     if recomputes:
         recompute_activations(model)
     optimizer = make_optimizer(spec.optimizer, [each for each in model.parameters() if each.requires_grad], "cpu")
-    rows = [Example([5] * length, [5] * length) for length in (256, 250, 200, 180, 160, 150)]
-    step = (model, optimizer, Portions(accelerator, model, "auto", 0.0, print), collate(rows, 0), Progress(), "cpu")
+    rows = [Example([5] * length, [5] * length) for length in LENGTHS]
+    training = spec.training.model_copy(update={"end_to_end": "auto" if end_to_end else "off"})
+    portions = Portions(accelerator, model, "auto", 0.0, print, choose_way(model, rows, 0, training)[0])
+    assert portions.end_to_end == end_to_end
+    step = (model, optimizer, portions, collate(rows, 0), Progress(), "cpu")
     assert peak.give_back_at_once()
     measure(*step)  # what a process loads with its first step is not of this step
     before = psutil.Process().memory_info().rss
-    parts = estimate(
-        read_shape(tmp_path), spec, Load(6, 256, "cpu", "bf16" if half else "fp32", recomputes=recomputes, process=0)
-    )
+    precisions = ("bf16" if half else "fp32", "bf16" if half and end_to_end else "fp32")
+    load = Load(len(rows), LENGTHS[0], "cpu", *precisions, recomputes=recomputes, process=0)
+    if end_to_end:
+        load = replace(load, end_to_end=tuple(Row(length - 1, length - 1) for length in LENGTHS))
+    parts = estimate(read_shape(tmp_path), spec, load)
     growth = measure(*step) - before
     held = parts.total - weights - parts.adapter
     assert held > 200e6

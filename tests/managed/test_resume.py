@@ -65,6 +65,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
             "lora.dropout": 0.2,
             "optimizer.learning_rate": 5e-3,
             "training.max_steps": STEPS,
+            "training.precision": "fp32",  # a forked child cannot always convert to bf16: its pool of threads is gone
             "training.batch_size": 3,
             "training.gradient_accumulation": 2,
             "training.threads": 1,
@@ -183,6 +184,7 @@ def test_killed_again_and_again_it_ends_as_if_uninterrupted(
 def test_rows_end_to_end_end_as_if_uninterrupted_too_and_learn_what_padded_ones_learn(
     tmp_path: Path, spec: RunSpec
 ) -> None:
+    spec = spec.with_changes({"training.end_to_end": "off"})
     flat = spec.with_changes({"training.end_to_end": "auto"})
     whole, killed, padded = (tmp_path / name for name in ("whole", "killed", "padded"))
     events = run(whole, flat)

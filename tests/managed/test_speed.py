@@ -13,7 +13,7 @@ from trainer.data.batches import Batch, collate
 from trainer.data.masks import IGNORED, Example
 from trainer.models.adapting import with_lora
 from trainer.spec import Lora, Training
-from trainer.speed.attention import SHORT
+from trainer.speed import SHORT_ROW
 from trainer.speed.choice import choose_way
 from trainer.speed.flat import Flat, flatten
 from trainer.speed.fused_lora import fuse
@@ -77,7 +77,7 @@ def test_rows_end_to_end_learn_the_same_in_every_family_or_are_padded(family: st
     assert "adapted_layers" in why
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 64, SHORT])
+@pytest.mark.parametrize("length", [1, 2, 7, 64, SHORT_ROW])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_attention_of_a_short_row_is_torchs_own(length: int, groups: int) -> None:
     torch.manual_seed(0)

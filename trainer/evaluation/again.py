@@ -21,6 +21,7 @@ from trainer.operation import Operation, read_record
 from trainer.report import Report
 from trainer.snapshot import Progress
 from trainer.spec import Data, RunSpec
+from trainer.speed.fused_lora import fuse
 
 
 def judge_again(operation: Operation) -> None:
@@ -37,15 +38,17 @@ def judge_again(operation: Operation) -> None:
 
     device, why_device = choose_device("auto")
     precision, why_precision = choose_precision("auto", device)
-    base_precision, why_base = choose_base_precision(spec.base_precision, device, precision)
+    base_precision, why_base = choose_base_precision(spec.base_precision, precision)
     run.phase("model", f"Loading {called_by(spec.model)} and its adapter")
     base = load_base(model_folder(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
     model: Any = PeftModel.from_pretrained(base, adapter).eval().to(device)
+    if spec.training.end_to_end != "off":
+        fuse(model)
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
     run.chosen(device=why_device, precision=why_precision, base=why_base, threads=why_threads)
     judged = BeforeAfter(operation.folder, spec.evaluation, rows, examples, tokenizer, run)
-    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(device, torch.bfloat16, enabled=precision not in ("fp32", base_precision)):
         judged.judge_base(model, Progress())
         judged.judge_tuned(model)
     operation.emit("stopped" if run.ending() else "done")

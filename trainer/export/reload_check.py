@@ -16,6 +16,7 @@ from trainer.errors import TrainError
 from trainer.export.agreement import Agreement, compare, prompts_of, said_by
 from trainer.models.tokenizer import load_tokenizer
 from trainer.report import Report
+from trainer.speed.fused_lora import fuse_like
 
 ROOM = 1.2  # times the base's size that has to be free for a second one
 READ_BACK = "read-back"
@@ -45,7 +46,7 @@ def check_reload(
             ours = said_by(model, tokenizer, prompts)
             if _room_for_another(model):
                 where = "a base loaded from disk again"
-                theirs = said_by(_loaded(fresh_base, adapter, model.device), again, prompts)
+                theirs = said_by(_loaded(fresh_base, adapter, model), again, prompts)
             else:
                 where = "the base in memory, which leaves no room for another"
                 theirs = _on_the_base_in_memory(model, again, adapter, prompts)
@@ -73,8 +74,9 @@ def read_back(run: Report, *of: Any) -> Agreement | None:
     return found
 
 
-def _loaded(fresh_base: Callable[[], Any], adapter: Path, device: torch.device) -> Any:
-    return PeftModel.from_pretrained(fresh_base(), adapter).eval().to(device)
+def _loaded(fresh_base: Callable[[], Any], adapter: Path, model: PeftModel) -> Any:
+    loaded = PeftModel.from_pretrained(fresh_base(), adapter).eval().to(model.device)
+    return fuse_like(loaded, model)
 
 
 def _on_the_base_in_memory(model: PeftModel, tokenizer: Any, adapter: Path, prompts: Sequence[str]) -> Any:

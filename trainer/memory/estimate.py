@@ -1,8 +1,8 @@
 """Predict the memory of a training step from the model's sizes and the run's settings. Torch-free.
 
 The counts of what a layer keeps for its backward pass were read off autograd's own list of saved tensors, family by
-family, for PEFT's LoRA layers and transformers' attention with a mask of padding; `tests/managed/test_memory.py`
-holds them against real steps.
+family, for PEFT's LoRA layers and transformers' attention with a mask of padding, and for rows end to end;
+`tests/managed/test_memory.py` holds them against real steps.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from trainer.memory.shape import Matrix, Shape
 from trainer.spec import RunSpec
+from trainer.speed import SHORT_ROW
 
 # Imported libraries, the tokenizer and what the first step loads: measured on Linux with torch 2.13.
 CPU_PROCESS = 500_000_000
@@ -43,9 +44,19 @@ FAMILIES = dict.fromkeys(("llama", "mistral", "qwen2", "gemma", "granite", "smol
 }
 
 
+class Row(NamedTuple):
+    """A row's tokens, and how many of them are scored."""
+
+    tokens: int
+    scored: int
+
+
 @dataclass(frozen=True)
 class Load:
-    """What a step holds at once: `rows` of at most `longest` tokens, on which device, in which precision."""
+    """What a step holds at once: `rows` of at most `longest` tokens, on which device, in which precision.
+
+    Where rows lie end to end, `end_to_end` are those of the batch that needs most, the longest first.
+    """
 
     rows: int
     longest: int
@@ -53,9 +64,30 @@ class Load:
     precision: str = "fp32"
     base_precision: str = "fp32"
     recomputes: bool = False
+    end_to_end: tuple[Row, ...] = ()
     # What a run knows better, in bytes: the process without its model, and the frozen weights as they are loaded.
     process: int | None = None
     weights: int | None = None
+
+    @property
+    def casts(self) -> bool:
+        """Whether products are of another precision than the base, which autocast then converts to."""
+        return self.precision not in ("fp32", self.base_precision)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed at once, with padding where rows are padded."""
+        return sum(row.tokens for row in self.together) if self.end_to_end else self.rows * self.longest
+
+    @property
+    def scored(self) -> int:
+        """Tokens whose logits are computed."""
+        return sum(row.scored for row in self.together) if self.end_to_end else self.rows * self.longest
+
+    @property
+    def together(self) -> tuple[Row, ...]:
+        """The rows that lie end to end in one portion."""
+        return self.end_to_end[: self.rows]
 
 
 @dataclass(frozen=True)
@@ -94,18 +126,20 @@ def estimate(shape: Shape, spec: RunSpec, load: Load) -> Parts:
     adapter: rank * (inputs + outputs) of every adapted matrix in fp32 (Hu et al., arXiv 2106.09685), and what is
     trained whole.
     gradients, optimizer: of the adapter alone; AdamW keeps two moments (arXiv 1711.05101), in 8 bits a byte each.
-    activations: `_layer` for each layer; recomputed, the input of each layer and one layer whole (arXiv 1604.06174).
-    logits: tokens * vocabulary * 12, or what a layer's backward pass takes where that is more.
+    activations: `_padded` or `_end_to_end` for each layer; recomputed, the input of each layer and one layer whole
+    (arXiv 1604.06174).
+    logits: scored tokens (padded: all tokens) * vocabulary * 12, or what a layer's backward pass takes where that is
+    more.
     """
     adapted = shape.adapted(spec.lora.target_modules)
     trained = sum(spec.lora.rank * (each.rows + each.columns) for each in adapted) + _whole(shape, spec)
-    tokens, half = load.rows * load.longest, load.precision != "fp32"
-    layer = tokens * _layer(shape, spec, load.longest, adapted, half=half)
+    layer = (_end_to_end if load.end_to_end and not load.casts else _padded)(shape, spec, load, adapted)
     kept, at_once = shape.layers * layer, 0
-    passing = 2 * tokens * shape.inner * (2 if half else 4)  # gradients on their way through an MLP
+    passing = 2 * load.tokens * shape.inner * (4 if load.precision == "fp32" else 2)  # gradients within an MLP
     if load.recomputes:
-        kept, at_once = shape.layers * tokens * shape.hidden * 4, layer
-    head = tokens * shape.vocabulary * LOGIT_BYTES
+        hidden = 4 if load.casts or load.precision == "fp32" else 2
+        kept, at_once = shape.layers * load.tokens * shape.hidden * hidden, layer
+    head = load.scored * shape.vocabulary * LOGIT_BYTES
     process = CUDA_CONTEXT if load.device == "cuda" else CPU_PROCESS
     return Parts(
         process=process if load.process is None else load.process,
@@ -119,30 +153,50 @@ def estimate(shape: Shape, spec: RunSpec, load: Load) -> Parts:
     )
 
 
-def _layer(shape: Shape, spec: RunSpec, longest: int, adapted: list[Matrix], *, half: bool) -> int:
-    """Bytes that one layer keeps for one token.
+def _padded(shape: Shape, spec: RunSpec, load: Load, adapted: list[Matrix]) -> int:
+    """Bytes that one layer keeps of padded rows.
 
     An adapted layer keeps its input (shared by those with the same one) and its product with A; with dropout, a mask
     and a dropped input of its own. Attention keeps its mask in each layer: one number for each token of the row.
     Under autocast each adapted layer has a two-byte copy of its input, while the norms stay in fp32.
     """
-    kept = FAMILIES.get(shape.family, GENERIC)
+    kept, half = FAMILIES.get(shape.family, GENERIC), load.precision != "fp32"
     one = [each for each in adapted if each.layer == 0]
-    inner = kept.inner if any(shape.inner in (each.rows, each.columns) for each in one) else max(0, kept.inner - 1)
-    ranks = spec.lora.rank * len(one)
+    numbers = _inner(shape, kept, one) + spec.lora.rank * len(one) + load.longest
     if half:
-        of_hidden = sum(each.columns == shape.hidden for each in one)
-        numbers = of_hidden * shape.hidden + 5 * shape.queries + inner * shape.inner + ranks + longest
+        numbers += sum(each.columns == shape.hidden for each in one) * shape.hidden + 5 * shape.queries
         in_full = (kept.hidden - 2) * shape.hidden + (kept.queries - 4) * shape.queries + kept.keys * shape.keys
         size = 2 * numbers + 4 * in_full
     else:
-        numbers = kept.hidden * shape.hidden + kept.queries * shape.queries + kept.keys * shape.keys
-        size = 4 * (numbers + inner * shape.inner + ranks + longest)
+        numbers += kept.hidden * shape.hidden + kept.queries * shape.queries + kept.keys * shape.keys
+        size = 4 * numbers
     if spec.lora.dropout:
         dropped = sum(each.columns for each in one)
         shared = 2 * shape.hidden + shape.inner
         size += (2 if half else 4) * max(0, 2 * dropped - shared)
-    return size
+    return load.tokens * size
+
+
+def _end_to_end(shape: Shape, spec: RunSpec, load: Load, adapted: list[Matrix]) -> int:
+    """Bytes that one layer keeps of rows end to end, computed in the precision of the base.
+
+    Keys and values are not repeated. A short row on a CPU keeps who looked at whom, for each head; torch's kernel,
+    which computes the others, keeps what it gave. Norms compute in fp32 and then keep a copy of their input.
+    """
+    kept, size = FAMILIES.get(shape.family, GENERIC), 4 if load.precision == "fp32" else 2
+    one = [each for each in adapted if each.layer == 0]
+    normed = (kept.hidden - 2) * shape.hidden + (kept.queries - 4) * shape.queries + kept.keys * shape.keys
+    numbers = 2 * shape.hidden + 2 * shape.queries + 2 * shape.keys + _inner(shape, kept, one)
+    numbers += spec.lora.rank * len(one) + (sum(each.columns for each in one) if spec.lora.dropout else 0)
+    short = [row.tokens for row in load.together if load.device == "cpu" and row.tokens <= SHORT_ROW]
+    shares = shape.heads * sum(length * length for length in short) + shape.queries * (load.tokens - sum(short))
+    return load.tokens * (4 * normed + size * numbers) + size * shares
+
+
+def _inner(shape: Shape, kept: Kept, adapted: list[Matrix]) -> int:
+    """Numbers that an MLP keeps for a token: without adapters it need not keep its last product."""
+    reached = any(shape.inner in (each.rows, each.columns) for each in adapted)
+    return shape.inner * (kept.inner if reached else max(0, kept.inner - 1))
 
 
 def _weights(shape: Shape, spec: RunSpec, load: Load) -> int:
@@ -155,7 +209,7 @@ def _weights(shape: Shape, spec: RunSpec, load: Load) -> int:
 
 def _converted(shape: Shape, spec: RunSpec, load: Load) -> int:
     """Bytes of the linear layers once more, and of the head, which may share the embeddings' weights."""
-    if load.precision == "fp32" or load.base_precision == "bf16" or spec.quantise != "none":
+    if not load.casts or spec.quantise != "none":
         return 0
     return 2 * (_linear(shape) + shape.vocabulary * shape.hidden)
 

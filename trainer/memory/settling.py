@@ -11,11 +11,11 @@ import psutil
 import torch
 
 from trainer.data.batches import collate, row_lengths
-from trainer.data.masks import Example
+from trainer.data.masks import IGNORED, Example
 from trainer.errors import TrainError
 from trainer.memory import peak
 from trainer.memory.choice import SHARE, Choice, choose, corrected
-from trainer.memory.estimate import CUDA_CONTEXT, Load
+from trainer.memory.estimate import CUDA_CONTEXT, Load, Row
 from trainer.memory.kills import Limit
 from trainer.memory.probe import measure
 from trainer.memory.room import free_memory
@@ -49,9 +49,10 @@ def settle(
     by_length = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     batch = min(spec.training.batch_size, len(lengths))
     most = min(batch, limit.rows or batch)
+    longest = [examples[row] for row in by_length[:most]]
     if progress.step:
         spec = spec.with_changes({"training.micro_batch_size": min(progress.micro_batch or batch, most)})
-    load = _load(step, most, lengths[by_length[0]], recomputes=progress.recomputes or limit.recomputes)
+    load = _load(step, longest, recomputes=progress.recomputes or limit.recomputes)
     try:
         choice = choose(read_shape(Path(spec.model)), spec, load, _free(step.device, spec.training.memory_limit))
     except TrainError as unknown:  # it trains all the same; what does not fit is halved when memory runs out
@@ -65,7 +66,7 @@ def settle(
         run.memory(_about(choice, rows, progress, None))  # killed while it measures, it is to know what was too much
         run.phase("memory", "Measuring the memory of one step")
         peak.give_back_at_once()
-        worst = collate([examples[row] for row in by_length[:rows]], pad)
+        worst = collate(longest[:rows], pad)
         measured = measure(step.model, step.optimizer, step.portions, worst, progress, step.device)
         if (progress.micro_batch or rows) < rows:  # a GPU ran out of memory, and smaller steps were taken
             rows = progress.micro_batch or rows
@@ -108,11 +109,26 @@ def _why(choice: Choice, measured: int | None) -> str:
     return f"{predicted}; a step of the longest rows was measured to hold {measured / 1e9:.2f} GB"
 
 
-def _load(step: Step, rows: int, longest: int, *, recomputes: bool) -> Load:
-    """A step of so many rows, with what this process knows of itself."""
+def _load(step: Step, longest: Sequence[Example], *, recomputes: bool) -> Load:
+    """A step of the longest rows, with what this process knows of itself."""
     weights = bytes_of_weights(step.model)
-    held, precisions = _held(step) - weights, (step.precision, step.base_precision)
-    return Load(rows, longest, step.device, *precisions, recomputes=recomputes, process=held, weights=weights)
+    return Load(
+        len(longest),
+        len(longest[0].ids),
+        step.device,
+        step.precision,
+        step.base_precision,
+        recomputes=recomputes,
+        end_to_end=tuple(map(_row, longest)) if step.portions.end_to_end else (),
+        process=_held(step) - weights,
+        weights=weights,
+    )
+
+
+def _row(example: Example) -> Row:
+    """What is computed of a row end to end: nothing after its last prediction."""
+    scored = [place for place, label in enumerate(example.labels[1:], 1) if label != IGNORED]
+    return Row(max(scored, default=0), len(scored))
 
 
 def _held(step: Step) -> int:

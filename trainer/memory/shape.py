@@ -40,6 +40,7 @@ class Shape:
     parameters: int
     hidden: int
     layers: int
+    heads: int
     inner: int
     queries: int  # width of all query heads together
     keys: int  # width of all key heads together
@@ -73,6 +74,7 @@ def read_shape(folder: Path) -> Shape:
             parameters=sum(map(math.prod, shapes.values())),
             hidden=hidden,
             layers=_first(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+            heads=heads,
             inner=_first(config, "intermediate_size", "ffn_dim", "n_inner", default=4 * hidden),
             queries=heads * wide,
             keys=_first(config, "num_key_value_heads", default=heads) * wide,

@@ -29,10 +29,10 @@ class Training(Section):
     )
     gradient_accumulation: int = setting(1, "Accumulation", "Batches added up before one step.", ge=1, le=4096)
     end_to_end: Literal["off", "auto"] = setting(
-        "off",
+        "auto",
         "Rows end to end",
-        "Auto: no padding is computed and adapted layers take fewer passes, where a trial shows the same logits; faster "
-        "where rows differ in length. The memory estimate does not know it yet, and is too high.",
+        "Auto: no padding is computed and adapted layers take fewer passes, where a trial shows the same logits; faster, "
+        "above all where rows differ in length.",
         level="expert",
     )
     seed: int = setting(0, "Seed", "Decides the order of rows and the adapter's first weights.", ge=0)

@@ -11,11 +11,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from trainer.speed import SHORT_ROW
 from trainer.speed.short_rows import ShortRow
 
 NAME = "rows-end-to-end"
 # What a family may hand over and this function has no answer for: sinks, soft caps, position biases.
-SHORT = 256  # tokens up to which plain products are faster on a CPU (benchmarked: bf16 up to 4 times, fp32 about equal)
 UNKNOWN = ("s_aux", "softcap", "position_bias")
 
 
@@ -85,7 +85,7 @@ def _one_row(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None, dropout: float, window: int | None
 ) -> torch.Tensor:
     length = q.shape[2]
-    if q.device.type == "cpu" and length <= SHORT and not dropout and not (window and length > window):
+    if q.device.type == "cpu" and length <= SHORT_ROW and not dropout and not (window and length > window):
         return ShortRow.apply(q[0], k[0], v[0], scaling or q.shape[3] ** -0.5)[None]
     mask = _window(length, window, q.device)
     grouped = q.shape[1] != k.shape[1]

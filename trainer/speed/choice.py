@@ -27,13 +27,15 @@ def choose_way(model: Any, examples: Sequence[Example], pad: int, training: Trai
     """How batches and adapted layers are computed, and why."""
     if training.end_to_end == "off":
         return Padded(model), {}
-    way, why = _tried(model, examples, pad, compiled=training.compile)
+    way, why = _tried(model, examples, pad, training)
     return way, {"rows": why, "adapted_layers": fuse(model)}
 
 
-def _tried(model: Any, examples: Sequence[Example], pad: int, *, compiled: bool) -> tuple[Way, str]:
-    if compiled:
+def _tried(model: Any, examples: Sequence[Example], pad: int, training: Training) -> tuple[Way, str]:
+    if training.compile:
         return Padded(model), "padded: layers are compiled for rows of one length"
+    if training.neftune:
+        return Padded(model), "padded: the noise on the embeddings is measured by the length of a padded row"
     if any(unit.part == STATE_SPACE for unit in units(model)):
         return Padded(model), "padded: this model has layers that carry a state from token to token"
     flat = Flat(model)
