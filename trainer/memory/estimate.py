@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 from trainer.memory.shape import Matrix, Shape
 from trainer.spec import RunSpec
-from trainer.speed import SHORT_ROW
+from trainer.speed import LOGITS_AT_ONCE, SHORT_ROW
+from trainer.speed.like_lengths import cuts
 
 # Imported libraries, the tokenizer and what the first step loads: measured on Linux with torch 2.13.
 CPU_PROCESS = 500_000_000
 CUDA_CONTEXT = 500_000_000  # kernels and handles of the driver, outside of torch's own count
 OPTIMIZER_BYTES = {"adamw": 8, "adamw-fused": 8, "adamw-8bit": 2, "adamw-8bit-paged": 2}  # a trained parameter
+PORTION_BYTES = {"fp32": 8, "bf16": 10}  # the logits of a portion, in fp32 again, and their softmax
 LOGIT_BYTES = 12  # the loss's log-softmax, its gradient and that of the logits, each in fp32, at the same time
 
 
@@ -79,10 +81,12 @@ class Load:
         """Tokens that are computed at once, with padding where rows are padded."""
         return sum(row.tokens for row in self.together) if self.end_to_end else self.rows * self.longest
 
-    @property
-    def scored(self) -> int:
-        """Tokens whose logits are computed."""
-        return sum(row.scored for row in self.together) if self.end_to_end else self.rows * self.longest
+    def bytes_of_logits(self, vocabulary: int) -> int:
+        """Of all tokens; of rows end to end the scored ones, a portion at a time."""
+        if not self.end_to_end:
+            return self.tokens * vocabulary * LOGIT_BYTES
+        at_once = min(sum(row.scored for row in self.together) * vocabulary, max(vocabulary, LOGITS_AT_ONCE))
+        return at_once * PORTION_BYTES.get(self.precision, PORTION_BYTES["bf16"])
 
     @property
     def together(self) -> tuple[Row, ...]:
@@ -128,8 +132,7 @@ def estimate(shape: Shape, spec: RunSpec, load: Load) -> Parts:
     gradients, optimizer: of the adapter alone; AdamW keeps two moments (arXiv 1711.05101), in 8 bits a byte each.
     activations: `_padded` or `_end_to_end` for each layer; recomputed, the input of each layer and one layer whole
     (arXiv 1604.06174).
-    logits: scored tokens (padded: all tokens) * vocabulary * 12, or what a layer's backward pass takes where that is
-    more.
+    logits: `bytes_of_logits`, or what a layer's backward pass takes where that is more.
     """
     adapted = shape.adapted(spec.lora.target_modules)
     trained = sum(spec.lora.rank * (each.rows + each.columns) for each in adapted) + _whole(shape, spec)
@@ -139,7 +142,7 @@ def estimate(shape: Shape, spec: RunSpec, load: Load) -> Parts:
     if load.recomputes:
         hidden = 4 if load.casts or load.precision == "fp32" else 2
         kept, at_once = shape.layers * load.tokens * shape.hidden * hidden, layer
-    head = load.scored * shape.vocabulary * LOGIT_BYTES
+    head = load.bytes_of_logits(shape.vocabulary)
     process = CUDA_CONTEXT if load.device == "cuda" else CPU_PROCESS
     return Parts(
         process=process if load.process is None else load.process,
@@ -181,16 +184,17 @@ def _end_to_end(shape: Shape, spec: RunSpec, load: Load, adapted: list[Matrix]) 
     """Bytes that one layer keeps of rows end to end, computed in the precision of the base.
 
     Keys and values are not repeated. A short row on a CPU keeps who looked at whom, for each head; torch's kernel,
-    which computes the others, keeps what it gave. Norms compute in fp32 and then keep a copy of their input.
+    which computes the others, keeps what it gave.
     """
     kept, size = FAMILIES.get(shape.family, GENERIC), 4 if load.precision == "fp32" else 2
     one = [each for each in adapted if each.layer == 0]
-    normed = (kept.hidden - 2) * shape.hidden + (kept.queries - 4) * shape.queries + kept.keys * shape.keys
-    numbers = 2 * shape.hidden + 2 * shape.queries + 2 * shape.keys + _inner(shape, kept, one)
+    numbers = kept.hidden * shape.hidden + (kept.queries - 2) * shape.queries + (kept.keys + 2) * shape.keys
+    numbers += _inner(shape, kept, one)
     numbers += spec.lora.rank * len(one) + (sum(each.columns for each in one) if spec.lora.dropout else 0)
-    short = [row.tokens for row in load.together if load.device == "cpu" and row.tokens <= SHORT_ROW]
-    shares = shape.heads * sum(length * length for length in short) + shape.queries * (load.tokens - sum(short))
-    return load.tokens * (4 * normed + size * numbers) + size * shares
+    short = sorted(row.tokens for row in load.together if load.device == "cpu" and 0 < row.tokens <= SHORT_ROW)
+    scores = sum((after - first) * short[after - 1] ** 2 for first, after in cuts(short))
+    shares = shape.heads * scores + shape.queries * (load.tokens - sum(short))
+    return size * (load.tokens * numbers + shares)
 
 
 def _inner(shape: Shape, kept: Kept, adapted: list[Matrix]) -> int:

@@ -35,7 +35,7 @@ class Optimizer(Section):
         0.1, "Drop factor", "What a drop of the `step` schedule multiplies the rate by.", level="expert", gt=0.0, lt=1.0
     )
     kind: Literal["adamw", "adamw-fused", "adamw-8bit", "adamw-8bit-paged"] = setting(
-        "adamw",
+        "adamw-fused",
         "Optimiser",
         "`fused`: the same in fewer kernels. `8bit`: a quarter of its memory. `paged`: spills into main memory. "
         "`paged` acts on NVIDIA GPUs only, `8bit` on CPUs too.",

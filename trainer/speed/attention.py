@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from trainer.speed import SHORT_ROW
-from trainer.speed.short_rows import ShortRow
+from trainer.speed.short_rows import Groups, ShortRows
 
 NAME = "rows-end-to-end"
 # What a family may hand over and this function has no answer for: sinks, soft caps, position biases.
@@ -21,10 +23,20 @@ UNKNOWN = ("s_aux", "softcap", "position_bias")
 
 @dataclass
 class RowLengths:
-    """Handed through the model to its layers: the tokens of each row, and how many layers have asked."""
+    """Handed through the model to its layers: the tokens of each row, from short to long, and how many layers asked."""
 
     tokens: list[int]
     asked: int = 0
+
+    @cached_property
+    def short(self) -> int:
+        """How many rows are short."""
+        return bisect_right(self.tokens, SHORT_ROW)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The short rows in groups of like length."""
+        return Groups.of(self.tokens[: self.short])
 
 
 class Unfit(Exception):
@@ -75,18 +87,25 @@ def attend(
     if row_lengths is None or query.shape[0] != 1:
         raise Unfit("it does not tell its attention where rows end")
     row_lengths.asked += 1
+    tokens, done = row_lengths.tokens, []
+    together = row_lengths.short if query.device.type == "cpu" and not dropout else 0
+    if together and sliding_window and tokens[together - 1] > sliding_window:
+        together = 0
+    if together:
+        tokens = [sum(tokens[:together]), *tokens[together:]]
     # Split, not sliced: the backward pass of a split is one concatenation, that of slices a sum of whole tensors.
-    parts = zip(*(each.split(row_lengths.tokens, dim=2) for each in (query, key, value)), strict=True)
-    done = [_one_row(q, k, v, scaling, dropout, sliding_window) for q, k, v in parts]
-    return torch.cat(done, dim=2).transpose(1, 2), None
+    parts = list(zip(*(each.split(tokens, dim=2) for each in (query, key, value)), strict=True))
+    if together:
+        q, k, v = parts.pop(0)
+        done.append(ShortRows.apply(q[0], k[0], v[0], scaling or q.shape[3] ** -0.5, row_lengths.groups)[None])
+    done += [_one_row(q, k, v, scaling, dropout, sliding_window).transpose(1, 2) for q, k, v in parts]
+    return done[0] if len(done) == 1 else torch.cat(done, dim=1), None
 
 
 def _one_row(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None, dropout: float, window: int | None
 ) -> torch.Tensor:
     length = q.shape[2]
-    if q.device.type == "cpu" and length <= SHORT_ROW and not dropout and not (window and length > window):
-        return ShortRow.apply(q[0], k[0], v[0], scaling or q.shape[3] ** -0.5)[None]
     mask = _window(length, window, q.device)
     grouped = q.shape[1] != k.shape[1]
     return scaled_dot_product_attention(

@@ -12,6 +12,9 @@ import torch
 from trainer.data.batches import Batch
 from trainer.data.masks import IGNORED
 from trainer.speed.attention import Attention, RowLengths
+from trainer.speed.head import Head
+
+LARGE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class FlatBatch:
 
 
 def flatten(batch: Batch) -> FlatBatch:
-    """The same rows without padding, and without what comes after a row's last prediction: it can change nothing."""
+    """The same rows from short to long, without padding, and without what comes after a row's last prediction."""
     labels = batch.labels[:, 1:]
-    scored = labels != IGNORED
     place = torch.arange(1, labels.shape[1] + 1)
-    lengths = (scored * place).amax(1)
-    kept = place[None] <= lengths[:, None]
+    lengths, order = ((labels != IGNORED) * place).amax(1).sort(stable=True)
+    labels, ids = labels[order], batch.input_ids[order, :-1]
+    scored, kept = labels != IGNORED, place[None] <= lengths[:, None]
     return FlatBatch(
-        batch.input_ids[:, :-1][kept][None],
+        ids[kept][None],
         (place - 1).expand(kept.shape)[kept][None],
         RowLengths([length for length in lengths.tolist() if length]),
         scored[kept].nonzero()[:, 0],
@@ -48,8 +51,8 @@ def flatten(batch: Batch) -> FlatBatch:
 class Flat:
     """Computes a batch as one long row; the mathematics of each row is as before."""
 
-    def __init__(self, model: Any) -> None:
-        self._model, self._attention = model, Attention(model)
+    def __init__(self, model: Any, head: Head | None = None) -> None:
+        self._model, self._attention, self._head = model, Attention(model), head
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -60,18 +63,35 @@ class Flat:
     def loss(self, batch: Batch, smoothing: float) -> torch.Tensor:
         """Mean cross-entropy over the batch's scored tokens, in nats."""
         flat = flatten(batch)
-        return torch.nn.functional.cross_entropy(
-            self.logits(flat).float(), flat.targets.to(self._model.device), label_smoothing=smoothing
-        )
+        targets = flat.targets.to(self._model.device)
+        if self._head is not None:
+            return self._head.loss(self._hidden(flat, self._head), targets, smoothing)
+        return torch.nn.functional.cross_entropy(self._given(flat).float(), targets, label_smoothing=smoothing)
 
     def logits(self, flat: FlatBatch) -> torch.Tensor:
         """Logits at the scored places, of shape [scored, vocabulary]."""
+        return self._head.logits(self._hidden(flat, self._head)) if self._head is not None else self._given(flat)
+
+    def ends_with_its_head(self, flat: FlatBatch) -> bool:
+        """Whether nothing but a factor follows the head: a soft cap would bend large logits."""
+        if self._head is None:
+            return True
+        with self._head.left_out(LARGE):
+            large = self._given(flat)
+        return torch.allclose(large, LARGE * self._hidden(flat, self._head), rtol=0.02)
+
+    def _hidden(self, flat: FlatBatch, head: Head) -> torch.Tensor:
+        with head.left_out():
+            return self._given(flat)
+
+    def _given(self, flat: FlatBatch) -> torch.Tensor:
+        """What the model gives at the scored places."""
         device = self._model.device
-        logits: torch.Tensor = self._model(
+        given: torch.Tensor = self._model(
             input_ids=flat.input_ids.to(device),
             position_ids=flat.positions.to(device),
             row_lengths=flat.lengths,
             logits_to_keep=flat.scored_at.to(device),
             use_cache=False,
         ).logits
-        return logits[0]
+        return given[0]

@@ -1,7 +1,11 @@
-"""LoRA layers in fewer passes over memory: the same products, without casts and copies between them."""
+"""LoRA layers in fewer passes over memory: the same products, without casts and copies between them.
+
+Layers that are given the same input (queries, keys and values; gate and up) are computed together, as one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -9,12 +13,57 @@ from peft import PeftModel
 from peft.tuners.lora.layer import Linear
 from torch.nn.functional import linear
 
+Given = tuple[torch.Tensor | None, ...]
 
-class LoraLinear(torch.autograd.Function):
-    """y = x W' + b + s (n x A') B', with W and b frozen and n the noise of dropout; x of shape [tokens, in].
+
+class LoraLinears(torch.autograd.Function):
+    """y_i = x W_i' + b_i + s_i (x A_i') B_i' for layers with the same x of shape [tokens, in]; W and b are frozen.
+
+    `weight` and `bias` are those of all layers, one below the other. Backward, with g = dy: dx = g W + (s g B) A;
+    dA = (s g B)' x; dB = s g' (x A'). Products of A and B are of the base's precision, their gradients of the weights'.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scales: tuple[float, ...],
+        *low: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        a, b = torch.cat([each.to(x.dtype) for each in low[::2]]), [each.to(x.dtype) for each in low[1::2]]
+        inner = x @ a.t()
+        # Each a tensor of its own, not a part of one: what a layer gives may be changed in place, and freed alone.
+        sizes = [len(each) for each in b]
+        biases = [None] * len(b) if bias is None else bias.split(sizes)
+        given = tuple(linear(x, w, own) for w, own in zip(weight.split(sizes), biases, strict=True))
+        parts = inner.split([each.shape[1] for each in b], 1)
+        for y, part, each, scale in zip(given, parts, b, scales, strict=True):
+            y.addmm_(part, each.t(), alpha=scale)
+        ctx.save_for_backward(x, inner, weight, a, *b)
+        ctx.scales, ctx.dtype = scales, low[0].dtype
+        return given
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Given:
+        x, inner, weight, a, *b = ctx.saved_tensors
+        ranks = [each.shape[1] for each in b]
+        outer = torch.cat([(g @ each).mul_(s) for g, each, s in zip(gradients, b, ctx.scales, strict=True)], 1)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.cat(gradients, 1) @ weight if len(gradients) > 1 else gradients[0] @ weight
+            dx.addmm_(outer, a)
+        da = (outer.t() @ x).to(ctx.dtype).split(ranks)
+        parts = zip(gradients, inner.split(ranks, 1), ctx.scales, strict=True)
+        db = [torch.addmm(x.new_empty(()), g.t(), part, beta=0, alpha=s).to(ctx.dtype) for g, part, s in parts]
+        return dx, None, None, None, *(each for pair in zip(da, db, strict=True) for each in pair)
+
+
+class NoisyLoraLinear(torch.autograd.Function):
+    """y = x W' + b + s (n x A') B' with n the noise of dropout, for one layer; x of shape [tokens, in].
 
     Backward, with g = dy: dx = g W + s n (g B) A; dA = s (g B)' (n x); dB = s g' (n x A').
-    The products of A and B are of the layer's precision, their gradients of the weights' own.
     """
 
     @staticmethod
@@ -30,39 +79,80 @@ class LoraLinear(torch.autograd.Function):
     ) -> torch.Tensor:
         low_a, low_b = a.to(x.dtype), b.to(x.dtype)
         # Drawn as torch's own dropout draws it, so that the same seed gives the same run.
-        noise = torch.empty_like(x).bernoulli_(1 - dropout).div_(1 - dropout) if dropout else None
-        inner = (x * noise if noise is not None else x) @ low_a.t()
-        y = linear(x, weight, bias)
-        y.addmm_(inner, low_b.t(), alpha=scale)
+        noise = torch.empty_like(x).bernoulli_(1 - dropout).div_(1 - dropout)
+        inner = (x * noise) @ low_a.t()
+        y = linear(x, weight, bias).addmm_(inner, low_b.t(), alpha=scale)
         ctx.save_for_backward(x, noise, inner, weight, low_a, low_b)
-        ctx.scale, ctx.dtypes = scale, (a.dtype, b.dtype)
+        ctx.scale, ctx.dtype = scale, a.dtype
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Given:
         x, noise, inner, weight, a, b = ctx.saved_tensors
-        g, scale, (of_a, of_b) = gradients[0], ctx.scale, ctx.dtypes
-        outer = g @ b
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = g @ weight
-            if noise is None:
-                dx.addmm_(outer, a, alpha=scale)
-            else:
-                dx.addcmul_(outer @ a, noise, value=scale)
-        seen = x if noise is None else x * noise
-        da = torch.addmm(x.new_empty(()), outer.t(), seen, beta=0, alpha=scale).to(of_a)
-        db = torch.addmm(x.new_empty(()), g.t(), inner, beta=0, alpha=scale).to(of_b)
+        g, outer = gradients[0], (gradients[0] @ b).mul_(ctx.scale)
+        dx = (g @ weight).addcmul_(outer @ a, noise) if ctx.needs_input_grad[0] else None
+        da = (outer.t() @ (x * noise)).to(ctx.dtype)
+        db = torch.addmm(x.new_empty(()), g.t(), inner, beta=0, alpha=ctx.scale).to(ctx.dtype)
         return dx, None, None, da, db, None, None
 
 
+class Siblings:
+    """Plain layers that are given the same input: the first to be called computes all, the others take their own."""
+
+    def __init__(self, layers: list[Any]) -> None:
+        names = [next(iter(layer.lora_A)) for layer in layers]
+        self._layers = layers
+        self._low = [(layer.lora_A[name], layer.lora_B[name]) for layer, name in zip(layers, names, strict=True)]
+        self._scales = tuple(float(layer.scaling[name]) for layer, name in zip(layers, names, strict=True))
+        self._dropout = [getattr(layer.lora_dropout[name], "p", 0.0) for layer, name in zip(layers, names, strict=True)]
+        bases = [layer.base_layer for layer in layers]
+        self._weight, self._bias = _joined([base.weight for base in bases]), bases[0].bias
+        if self._bias is not None:
+            self._bias = _joined([base.bias for base in bases])
+        self._x: torch.Tensor | None = None
+        self._given: dict[int, torch.Tensor] = {}
+        for number, layer in enumerate(layers):
+            layer.forward = self._forward(number, layer.forward)
+
+    def _forward(self, number: int, ordinary: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        layer = self._layers[number]
+
+        def forward(x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+            casting = torch.is_autocast_enabled(x.device.type) or x.dtype != self._weight.dtype
+            if casting or arguments or named or layer.disable_adapters or layer.merged:
+                return ordinary(x, *arguments, **named)
+            if self._x is not x or number not in self._given:
+                self._x, self._given = x, dict(enumerate(self._computed(x, training=layer.training)))
+            y = self._given.pop(number)
+            if not self._given:
+                self._x = None
+            return y.view(*x.shape[:-1], -1)
+
+        return forward
+
+    def _computed(self, x: torch.Tensor, *, training: bool) -> Iterable[torch.Tensor]:
+        flat = x.reshape(-1, x.shape[-1])
+        low = [(a.weight, b.weight) for a, b in self._low]
+        if not training or not any(self._dropout):
+            found: Iterable[torch.Tensor] = LoraLinears.apply(
+                flat, self._weight, self._bias, self._scales, *(each for pair in low for each in pair)
+            )
+            return found
+        bases = [layer.base_layer for layer in self._layers]
+        return [
+            NoisyLoraLinear.apply(flat, base.weight, base.bias, *pair, scale, dropout)
+            for base, pair, scale, dropout in zip(bases, low, self._scales, self._dropout, strict=True)
+        ]
+
+
 def fuse(model: PeftModel) -> str:
-    """Let every LoRA layer that is plain compute by `LoraLinear`; returns how many do, in words."""
+    """Let every LoRA layer that is plain compute as above, siblings together; returns how many do, in words."""
     layers = [module for module in model.modules() if isinstance(module, Linear)]
-    plain = [layer for layer in layers if _is_plain(layer)]
-    for layer in plain:
-        layer.forward = _forward_of(layer)
-    return f"{len(plain)} of {len(layers)} adapted layers in fewer passes over memory"
+    groups = _siblings(model, [layer for layer in layers if _is_plain(layer)])
+    for group in groups:
+        Siblings(group)
+    plain = sum(map(len, groups))
+    return f"{plain} of {len(layers)} adapted layers in fewer passes over memory, in {len(groups)} groups"
 
 
 def fuse_like(model: PeftModel, other: Any) -> PeftModel:
@@ -81,21 +171,36 @@ def _is_plain(layer: Any) -> bool:
     return name not in layer.lora_variant and layer.lora_B[name].bias is None
 
 
-def _forward_of(layer: Any) -> Any:
-    name = next(iter(layer.lora_A))
-    base, a, b, scale = layer.base_layer, layer.lora_A[name], layer.lora_B[name], float(layer.scaling[name])
-    dropout = getattr(layer.lora_dropout[name], "p", 0.0)  # an Identity where there is none
-    ordinary = layer.forward
+@torch.no_grad()
+def _siblings(model: Any, layers: list[Any]) -> list[list[Any]]:
+    """Layers that were given the same tensor when the model was asked for two tokens; alone where it cannot be asked."""
+    inputs: dict[int, torch.Tensor] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given, place=place: inputs.setdefault(place, given[0]))
+        for place, layer in enumerate(layers)
+    ]
+    was_training = model.training
+    model.eval()
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=model.device))
+    except (TypeError, ValueError, RuntimeError):
+        inputs = {}
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    groups: dict[object, list[Any]] = {}
+    for place, layer in enumerate(layers):
+        kind = id(inputs[place]) if place in inputs else -place
+        groups.setdefault((kind, layer.base_layer.bias is None), []).append(layer)
+    return list(groups.values())
 
-    def forward(x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-        casting = torch.is_autocast_enabled(x.device.type) or x.dtype != base.weight.dtype
-        if casting or arguments or named or layer.disable_adapters or layer.merged:
-            result: torch.Tensor = ordinary(x, *arguments, **named)
-            return result
-        flat = x.reshape(-1, x.shape[-1])
-        done: torch.Tensor = LoraLinear.apply(
-            flat, base.weight, base.bias, a.weight, b.weight, scale, dropout if layer.training else 0.0
-        )
-        return done.view(*x.shape[:-1], -1)
 
-    return forward
+def _joined(weights: list[torch.nn.Parameter]) -> torch.Tensor:
+    """One tensor of all of them, of which they become parts."""
+    if len(weights) == 1:
+        return weights[0].data
+    whole = torch.cat([each.data for each in weights])
+    for each, part in zip(weights, whole.split([len(each) for each in weights]), strict=True):
+        each.data = part
+    return whole

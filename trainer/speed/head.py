@@ -1,0 +1,83 @@
+"""The loss of a frozen head without its whole table of logits: a portion of places at a time, gradient and all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+from trainer.speed import LOGITS_AT_ONCE
+
+
+class HeadLoss(torch.autograd.Function):
+    """Mean cross-entropy of softmax(h W' + b) for h of shape [places, width], W [vocabulary, width] and b frozen.
+
+    With label smoothing e a place's loss is lse(z) - (1 - e) z_target - e mean(z), as torch's own. Its gradient by the
+    logits z is softmax(z) less what the target is to be; it is taken through W in the forward pass and kept as [places,
+    width].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, e: float
+    ) -> torch.Tensor:
+        places = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        total = torch.zeros((), device=h.device)
+        gradient = torch.empty_like(h) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(h), places):
+            part, wanted = h[start : start + places], targets[start : start + places, None]
+            logits = linear(part, weight, bias)
+            shares = torch.softmax(logits, -1, dtype=torch.float32)
+            highest, place = logits.max(-1, keepdim=True)
+            # The likeliest token's share is at least one of the vocabulary's, so its logarithm is always sound.
+            lse = highest.float() - shares.gather(1, place).log()
+            total += (lse - (1 - e) * logits.gather(1, wanted).float()).sum()
+            if e:
+                total -= e * logits.mean(-1, dtype=torch.float32).sum()
+                shares -= e / weight.shape[0]
+            if gradient is not None:
+                shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, e - 1))
+                torch.mm(shares.to(h.dtype), weight, out=gradient[start : start + places])
+            del logits, shares  # before the next portion's are made
+        ctx.save_for_backward(gradient)
+        return total / len(h)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * (gradients[0] / len(gradient)).to(gradient.dtype), None, None, None, None
+
+
+class Head:
+    """A model's output layer, frozen and plain, so that the model can be asked for what goes into it."""
+
+    def __init__(self, layer: torch.nn.Linear) -> None:
+        self._layer = layer
+
+    @classmethod
+    def of(cls, model: Any) -> Head | None:
+        """The head; None where it is no plain linear layer, or is trained."""
+        layer = model.get_output_embeddings()
+        plain = type(layer) is torch.nn.Linear and not any(each.requires_grad for each in layer.parameters())
+        return cls(layer) if plain else None
+
+    @contextmanager
+    def left_out(self, times: float = 1.0) -> Iterator[None]:
+        """Inside, the model gives what would go into its head in place of logits, `times` as much."""
+        self._layer.forward = lambda hidden: hidden * times if times != 1.0 else hidden
+        try:
+            yield
+        finally:
+            del self._layer.forward
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Of what the model gave: [places, width] to [places, vocabulary]."""
+        return linear(hidden, self._layer.weight, self._layer.bias)
+
+    def loss(self, hidden: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+        """Mean cross-entropy, in nats."""
+        found: torch.Tensor = HeadLoss.apply(hidden, self._layer.weight, self._layer.bias, targets, smoothing)
+        return found
