@@ -15,7 +15,7 @@ import landings
 import pytest
 from small_index import SmallIndex, fill
 from system_calls import Injection, Point, of_each_kind
-from trials import Before, Home, Torn, alive, no_leftovers, whole, works
+from trials import OPTIONAL, Before, Home, Torn, alive, no_leftovers, whole, works
 
 pytestmark = pytest.mark.env
 
@@ -86,7 +86,7 @@ def judged(home: Home, fault: Injection, answer: str) -> tuple[str, str]:
     no_leftovers(home, SCRATCH)
     whole(home, before, fault.point.action)
     if status == 0:
-        works(home, but="fx-third")
+        works(home, but=OPTIONAL)
         return code, "" if home.store.active_id() != before.active else "told done, and the old one is active"
     if home.store.active_id() != before.active:
         return code, "told failed, and another is active"
@@ -130,7 +130,7 @@ def test_an_installation_outlives_its_uv_and_says_that_it_was_killed(home):
         if status:
             assert last.startswith("failed uv-killed: "), last
             assert home.store.active_id() == before.active
-    works(home)
+    works(home, but=OPTIONAL)
 
 
 def in_a_mount(home: Path, options: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,7 @@ from env_manager.proving.preflight import check, check_files
 
 ACT = Path(__file__).with_name("act.py")
 HANG_SECONDS = 300
+OPTIONAL = "fx-third"  # the package of a step that may fail
 OF_ENVS = {"active", "history.jsonl", "install.lock", "format", "keep.json", "failed-install.log"}
 OF_HOME = {"envs", "cache", "wheels", "python"}
 MAY_CHANGE = {"label.json", "preflight.json", "damage.json"}
