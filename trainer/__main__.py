@@ -62,6 +62,7 @@ def _operate(folder: Path, work: Callable[[Operation], None]) -> int:
 def _train(operation: Operation) -> None:
     from pydantic import ValidationError
 
+    from trainer.needs import leave_out_bitsandbytes, needs_bitsandbytes
     from trainer.spec import RunSpec
 
     try:
@@ -72,6 +73,8 @@ def _train(operation: Operation) -> None:
             f"The run's settings are not valid: {error.errors()[0]['msg']}.",
             "Start the run again from this version.",
         ) from error
+    if not needs_bitsandbytes(spec):
+        leave_out_bitsandbytes()
     _loaded("trainer.loop").train(operation, spec)
 
 
