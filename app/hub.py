@@ -41,6 +41,7 @@ class Hub:
         if self._environment is None or mark != self._environment_mark:
             self._environment, self._environment_mark = environment_view(self.operations), mark
             self._environment_version += 1
+            self.operations.standby.end_unless_in(self.operations.interpreter())
         return self._environment
 
     def _look_at_environments(self) -> object:

@@ -20,6 +20,7 @@ from app.errors import AppError
 from app.paths import Home
 from app.processes import managed_environment, snapshot_trainer, spawn_detached, trainer_argv
 from app.run_data import data_record
+from app.standby import Standby
 from app.views import Followed
 from env_manager.errors import EnvError
 from env_manager.generations import Generation, Store
@@ -40,6 +41,7 @@ class Operations:
         self.home = home
         self.store = Store(home.root)
         self.store.clean()
+        self.standby = Standby()
         self._followed: dict[Path, Followed] = {}
         self._children: list[subprocess.Popen[bytes]] = []
         self._reading = threading.RLock()  # routes run on many threads, and a tail has one position
@@ -183,11 +185,18 @@ class Operations:
         """Start the trainer, behind the checks where the environment is not proved yet."""
         if proved_for_run(generation, model_type=model_type(model_folder(spec.model))):
             argv = trainer_argv(generation.python, snapshot, "train", str(folder))
-            child = spawn_detached(argv, folder, managed_environment(generation))
+            child = self.standby.take(spec, folder, generation, snapshot) or spawn_detached(
+                argv, folder, managed_environment(generation)
+            )
         else:  # the checks take seconds, so they are made in the run's own process, which then becomes the trainer
+            self.standby.end()
             argv = [sys.executable, "-m", "app.checking_first", str(folder), generation.id, str(snapshot)]
             child = spawn_detached(argv, folder, dict(os.environ))
         self._children.append(child)
+
+    def idle(self) -> bool:
+        """Whether no installation and no run is under way."""
+        return all(each.ended for each in self.refresh())
 
     def generations_in_use(self) -> set[str]:
         """The generations that a run, or what is done with one, is using now."""

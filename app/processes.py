@@ -74,6 +74,21 @@ def spawn_detached(argv: Sequence[str], folder: Path, env: dict[str, str]) -> su
         )
 
 
+def spawn_waiting(argv: Sequence[str], folder: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process that could outlive the app, and that listens to it until it is told its own folder."""
+    return subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,
+        creationflags=_detached_flags(),
+    )
+
+
 def _detached_flags() -> int:
     if sys.platform == "win32":
         return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW

@@ -137,6 +137,7 @@ def build_api(operations: Operations) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        operations.standby.end()
         await worker.close()
 
     app = FastAPI(

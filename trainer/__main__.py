@@ -1,4 +1,4 @@
-"""Entry of the managed interpreter: `train`, `evaluate` or `export FOLDER`, `worker`, or `versions`."""
+"""Entry of the managed interpreter: `train`, `evaluate` or `export FOLDER`, `standby`, `worker`, or `versions`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status."""
     match arguments:
         case ["train", folder]:
-            return supervise(Path(folder), partial(_operate, Path(folder), _train))
+            return supervise(Path(folder), partial(_train_in, Path(folder)))
+        case ["standby"]:
+            from trainer.standby import stand_by
+
+            return stand_by(_train_in)
         case [("evaluate" | "export") as kind, folder]:
             return _operate(Path(folder), partial(_after, kind))
         case ["worker"]:
@@ -36,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
             print(json.dumps(versions()))
             return 0
-    print("usage: train FOLDER | evaluate FOLDER | export FOLDER | worker | versions", file=sys.stderr)
+    print("usage: train FOLDER | evaluate FOLDER | export FOLDER | standby | worker | versions", file=sys.stderr)
     return 2
 
 
@@ -57,6 +61,10 @@ def _operate(folder: Path, work: Callable[[Operation], None]) -> int:
             problem = _unexpected(error)
         operation.emit("failed", code=problem.code, message=problem.message, remedy=problem.remedy)
         return 1
+
+
+def _train_in(folder: Path) -> int:
+    return _operate(folder, _train)
 
 
 def _train(operation: Operation) -> None:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from trainer.memory.kills import after_kill
@@ -27,13 +28,18 @@ MOST_RESTARTS = 5
 PR_SET_PDEATHSIG = 1
 
 
-def supervise(folder: Path, train: Callable[[], int]) -> int:
-    """Train in a child and return its exit status; killed where the child was."""
-    if out_of_memory_kills() is None:  # no Linux, or one that does not count
+def supervised() -> bool:
+    """Whether runs have a parent here; there is none where the system does not count its kills."""
+    return out_of_memory_kills() is not None
+
+
+def supervise(folder: Path, train: Callable[[], int], begin: Callable[[], int] | None = None) -> int:
+    """Train in a child and return its exit status; killed where the child was. `begin` tells the first child's id."""
+    if not supervised():
         return train()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     for restarts in range(MOST_RESTARTS + 1):
-        status, for_memory = _watched(train)
+        status, for_memory = _watched(begin or partial(forked, train))
+        begin = None
         if not for_memory or not _goes_on(folder, may=restarts < MOST_RESTARTS):
             break
     if status == -signal.SIGKILL:
@@ -41,15 +47,22 @@ def supervise(folder: Path, train: Callable[[], int]) -> int:
     return status
 
 
-def _watched(train: Callable[[], int]) -> tuple[int, bool]:
-    """The exit status of a child that trains, and whether the system ended it for want of memory."""
+def forked(act: Callable[[], int]) -> int:
+    """The id of a child that does this and exits with what it returns."""
     parent = os.getpid()
-    counts = deque([(time.monotonic(), out_of_memory_kills() or 0)])
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     child = os.fork()
     if child == 0:
         _die_with(parent)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        sys.exit(train())
+        sys.exit(act())
+    return child
+
+
+def _watched(begin: Callable[[], int]) -> tuple[int, bool]:
+    """The exit status of a child that trains, and whether the system ended it for want of memory."""
+    counts = deque([(time.monotonic(), out_of_memory_kills() or 0)])
+    child = begin()
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     while True:
         now = time.monotonic()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, BackgroundTasks
 
 from app.after_run import start_evaluation, start_merge
 from app.api.deps import OperationsDep
@@ -13,6 +13,7 @@ from app.api.schema_evaluation import WorstRows
 from app.errors import AppError
 from app.estimating import estimate_run
 from app.operations import read_log
+from app.standby import prepare_for
 from trainer.spec import RunSpec
 from trainer.spec.presets import PRESETS
 
@@ -36,9 +37,11 @@ def start_run(request: RunRequest, operations: OperationsDep) -> OperationView:
 
 
 @router.post("/runs/estimate")
-def estimate(request: RunRequest, operations: OperationsDep) -> EstimateView:
-    """What a run would need, and whether that fits; nothing is started."""
-    return estimate_run(operations, request.spec)
+def estimate(request: RunRequest, operations: OperationsDep, afterwards: BackgroundTasks) -> EstimateView:
+    """What a run would need, and whether that fits; somebody who asks is about to start one, so a trainer is prepared."""
+    estimated = estimate_run(operations, request.spec)
+    afterwards.add_task(prepare_for, operations, request.spec)
+    return estimated
 
 
 @router.get("/runs/{identity}/curve")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import pytest
 from install_bench import Bench, Recorder
+from run_bench import built
 from small_index import SmallIndex, fill
 
-from env_manager.generations import Store
+from env_manager.generations import Generation, Store
+from env_manager.proving.verify import site_packages
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +44,14 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     yield Bench(Store(tmp_path / "home"), index, wheels)
     if index.thread.is_alive():
         index.close()
+
+
+@pytest.fixture
+def generation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Generation:
+    """A small environment whose transformers names the starter's type; it has no pydantic, so no run gets far."""
+    monkeypatch.setenv("FETTLE_HOME", str(bench.store.root))
+    generation = bench.install()
+    shutil.copytree(Path(filelock.__file__).parent, site_packages(generation.env) / "filelock")
+    built(generation, "transformers/__init__.py", "__version__ = '1.0'\n")
+    built(generation, "transformers/models/auto/configuration_auto.py", 'CONFIG_MAPPING = dict([("llama", "C")])\n')
+    return generation

@@ -4,67 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 from install_bench import Bench
+from run_bench import built, forget, interpreters_of, ran, start
 
 from app.operations import Operations, follow_events
 from app.paths import open_home
-from app.views import Followed
 from app.worker import Worker
 from env_manager.generations import MANIFEST, Generation
 from env_manager.proving.before_run import PROOF_NAME
-from env_manager.proving.file_record import RECORD_NAME, take_record
 from env_manager.proving.verify import site_packages
 from trainer.operation import HANDOVER
-from trainer.spec import RunSpec
 
 pytestmark = pytest.mark.env
 HANGS = "import time\ntime.sleep(600)\n"
-
-
-@pytest.fixture
-def generation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Generation:
-    """A small environment whose transformers names the starter's type; it has no pydantic, so no run gets far."""
-    monkeypatch.setenv("FETTLE_HOME", str(bench.store.root))
-    generation = bench.install()
-    shutil.copytree(Path(filelock.__file__).parent, site_packages(generation.env) / "filelock")
-    built(generation, "transformers/__init__.py", "__version__ = '1.0'\n")
-    built(generation, "transformers/models/auto/configuration_auto.py", 'CONFIG_MAPPING = dict([("llama", "C")])\n')
-    return generation
-
-
-def built(generation: Generation, path: str, text: str) -> None:
-    """A file as if it had been installed: the record knows it."""
-    file = site_packages(generation.env) / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    file.write_text(text)
-    take_record(generation.env, generation.folder / RECORD_NAME)
-
-
-def forget(generation: Generation) -> None:
-    (generation.folder / PROOF_NAME).unlink()
-
-
-def start(operations: Operations, **changes: object) -> Followed:
-    spec = RunSpec(model="starter").with_changes({"data.train": "ticket", **changes})
-    return operations.start_run(spec)
-
-
-def ran(operations: Operations, **changes: object) -> tuple[list[dict[str, Any]], Any]:
-    """All events of a run, and its view once it has ended."""
-    followed = start(operations, **changes)
-    events = list(follow_events(followed.folder))
-    operations._children[-1].wait()
-    return events, operations.get(followed.id).view()
 
 
 def phases(events: list[dict[str, Any]]) -> list[str]:
@@ -101,19 +59,6 @@ def test_starting_a_run_does_not_wait_for_its_checks_and_stopping_it_ends_them(g
     (child,) = operations._children
     child.wait()
     assert not interpreters_of(generation)
-
-
-def interpreters_of(generation: Generation) -> list[str]:
-    """Processes that run this environment's Python."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[0] == os.fsencode(generation.python):
-            found.append(process.name)
-    return found
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from trainer.memory.estimate import Load, estimate
 from trainer.memory.kills import Limit, after_kill, limit
 from trainer.memory.shape import read_shape
 from trainer.operation import Operation, create, read_events
-from trainer.restarting import supervise
+from trainer.restarting import forked, supervise
 from trainer.spec import RunSpec
 from trainer.starter import skills
 
@@ -197,16 +198,17 @@ class Machine:
         os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    def supervised(self, end: Callable[[int], int]) -> int:
+    def supervised(self, end: Callable[[int], int], *, waited: bool = False) -> int:
         """The exit status of a supervisor, which is a process of its own."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.start(end), 0)[1])
+        return os.waitstatus_to_exitcode(os.waitpid(self.start(end, waited=waited), 0)[1])
 
-    def start(self, end: Callable[[int], int]) -> int:
-        """The id of a supervisor's process."""
+    def start(self, end: Callable[[int], int], *, waited: bool = False) -> int:
+        """The id of a supervisor's process, which may have had a child before it had a run."""
         child = os.fork()
         if child == 0:
+            train = partial(self.train, end)
             try:
-                os._exit(supervise(self.folder, lambda: self.train(end)))
+                os._exit(supervise(self.folder, train, partial(forked, train) if waited else None))
             except SystemExit as ended:  # the run itself, which is a fork of this process
                 os._exit(ended.code if isinstance(ended.code, int) else 1)
         return child
@@ -219,8 +221,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-def test_a_run_killed_for_want_of_memory_goes_on_with_half_the_rows(machine: Machine) -> None:
-    assert machine.supervised(lambda rows: 0 if rows <= 2 else machine.killed(for_memory=True)) == 0
+@pytest.mark.parametrize("waited", [False, True])
+def test_a_run_killed_for_want_of_memory_goes_on_with_half_the_rows(machine: Machine, waited: bool) -> None:
+    assert machine.supervised(lambda rows: 0 if rows <= 2 else machine.killed(for_memory=True), waited=waited) == 0
     events = read_events(machine.folder)
     assert [event["memory"]["rows"] for event in events if "memory" in event] == [8, 4, 2]
     warnings = [event["message"] for event in events if event["type"] == "warning"]
