@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
-from watch import Watch
+from watch import Watch, use_threads
 
 
 def encoded(tokenizer: Any, line: str) -> dict[str, list[int]]:
@@ -24,6 +24,7 @@ def encoded(tokenizer: Any, line: str) -> dict[str, list[int]]:
 
 
 def main(job: dict[str, Any]) -> None:
+    use_threads(job)
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     rows = [encoded(tokenizer, line) for line in Path(job["train"]).read_text(encoding="utf-8").splitlines()]
     tuned = job["lane"] == "peft-tuned"

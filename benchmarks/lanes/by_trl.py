@@ -1,4 +1,8 @@
-"""TRL's SFTTrainer: as it comes (`trl`), with the best of its settings (`trl-tuned`), packed (`trl-packed`)."""
+"""TRL's SFTTrainer: as it comes (`trl`), with the best of its settings (`trl-tuned`), packed (`trl-packed`).
+
+`trl-ordered` is `trl` with the rows in the order of the file; `trl-same` computes what Fettle computes in fp32: rows in
+the file's order, no recomputation, and a given adapter to start from.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,45 @@ from typing import Any
 
 import torch
 from datasets import load_dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
-from watch import Watch
+from watch import Watch, use_threads
+
+IN_ORDER = {"train_sampling_strategy": "sequential"}
+
+
+def settings_of(job: dict[str, Any]) -> dict[str, Any]:
+    """What the lane changes in TRL's defaults."""
+    return {
+        "trl": {},
+        "trl-ordered": IN_ORDER,
+        "trl-same": {"gradient_checkpointing": False, "bf16": False, **IN_ORDER},
+        "trl-tuned": {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"},
+        # One packed row holds as many tokens as a batch of the others, so that the steps stay as many.
+        "trl-packed": {
+            "gradient_checkpointing": False, "packing": True, "per_device_train_batch_size": 1,
+            "max_length": job["tokens_a_step"] * 21 // 20,
+        },
+    }[job["lane"]]  # fmt: skip
 
 
 def main(job: dict[str, Any]) -> None:
-    rows = load_dataset("json", data_files=job["train"], split="train", cache_dir=job["folder"])
+    use_threads(job)
+    rows = load_dataset("json", data_files=job["train"], split="train", cache_dir=job["cache"])
     rows = rows.select(range(int(len(rows) * job.get("share", 1))))
-    better: dict[str, Any] = (
-        {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"} if job["lane"] != "trl" else {}
-    )
-    if job["lane"] == "trl-packed":
-        better = {"gradient_checkpointing": False, "packing": True}
-    settings = SFTConfig(
-        output_dir=job["output"], per_device_train_batch_size=job["batch"], num_train_epochs=1, learning_rate=job["rate"],
-        use_cpu=not torch.cuda.is_available(), report_to="none", seed=job["seed"], save_strategy="no", **better,
-    )  # fmt: skip
+    ordinary = {
+        "output_dir": job["output"], "per_device_train_batch_size": job["batch"], "num_train_epochs": 1,
+        "learning_rate": job["rate"], "use_cpu": not torch.cuda.is_available(), "report_to": "none", "seed": job["seed"],
+        "save_strategy": "no",
+    }  # fmt: skip
+    settings = SFTConfig(**(ordinary | settings_of(job)))
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    dtype = torch.bfloat16 if better else torch.float32
+    dtype = torch.bfloat16 if job["lane"] in ("trl-tuned", "trl-packed") else torch.float32
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype)
     lora = LoraConfig(r=job["rank"], lora_alpha=2 * job["rank"], target_modules="all-linear", task_type="CAUSAL_LM")
+    if job.get("start_from"):
+        model, lora = PeftModel.from_pretrained(model, job["start_from"], is_trainable=True), None
     watch = Watch(tokenizer.pad_token_id, count_padding=job.get("count_padding", False))
     trainer = SFTTrainer(
         model, args=settings, train_dataset=rows, processing_class=tokenizer, peft_config=lora, callbacks=[watch]
