@@ -26,7 +26,8 @@ def settings_of(job: dict[str, Any]) -> dict[str, Any]:
         "trl": {},
         "trl-ordered": IN_ORDER,
         "trl-same": {"gradient_checkpointing": False, "bf16": False, **IN_ORDER},
-        "trl-tuned": {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"},
+        # Without padding it was faster than with rows of about equal length together, 27 s of processor time to 37 s at 6M.
+        "trl-tuned": {"gradient_checkpointing": False, "padding_free": True, "max_length": None},
         # One packed row holds as many tokens as a batch of the others, so that the steps stay as many.
         "trl-packed": {
             "gradient_checkpointing": False, "packing": True, "per_device_train_batch_size": 1,
