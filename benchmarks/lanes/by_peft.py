@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DataCollatorForSeq2Seq,
+    DataCollatorWithFlattening,
+    Trainer,
+    TrainingArguments,
+)
 from watch import Watch, use_threads
 
 
@@ -33,10 +40,10 @@ def main(job: dict[str, Any]) -> None:
     settings = TrainingArguments(
         output_dir=job["output"], per_device_train_batch_size=job["batch"], num_train_epochs=1, learning_rate=job["rate"],
         use_cpu=not torch.cuda.is_available(), report_to="none", seed=job["seed"], save_strategy="no",
-        **({"train_sampling_strategy": "group_by_length"} if tuned else {}),
     )  # fmt: skip
     watch = Watch(tokenizer.pad_token_id)
-    collator = DataCollatorForSeq2Seq(tokenizer, padding=True)
+    # Rows end to end took 22 s of processor time at 6M, rows of about equal length together, with padding, 27 s.
+    collator = DataCollatorWithFlattening() if tuned else DataCollatorForSeq2Seq(tokenizer, padding=True)
     trainer = Trainer(
         get_peft_model(model, lora), settings, train_dataset=rows, data_collator=collator, callbacks=[watch]
     )
