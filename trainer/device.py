@@ -12,7 +12,8 @@ import torch
 from trainer.errors import TrainError
 
 _THIS_PROCESS = psutil.Process()  # made once: it is asked at every step
-SMALL_MODEL = 20_000_000  # parameters below which a second thread costs more in waiting than it computes
+# Parameters below which a second thread costs more in waiting than it computes, and below which a third does.
+TINY_MODEL, SMALL_MODEL = 3_000_000, 20_000_000
 
 
 def choose_device(asked: str) -> tuple[str, str]:
@@ -63,9 +64,11 @@ def choose_threads(asked: int | None, model: Any) -> tuple[int, str]:
     if asked:
         return asked, f"{asked}: as asked"
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if parameters < SMALL_MODEL:
+    if parameters < TINY_MODEL:
         return 1, f"1: a model of {parameters / 1e6:.1f}M parameters waits longer for a second thread than it gains"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if parameters < SMALL_MODEL and cores > 2:
+        return 2, f"2: a model of {parameters / 1e6:.1f}M parameters waits longer for a third thread than it gains"
     return cores, f"{cores}: one a core"
 
 

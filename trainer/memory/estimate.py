@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trainer.memory.shape import Matrix, Shape
 from trainer.spec import RunSpec
-from trainer.speed import LOGITS_AT_ONCE, SHORT_ROW
+from trainer.speed import SHORT_ROW, places_at_once, rounded
 from trainer.speed.like_lengths import cuts
 
 # Imported libraries, the tokenizer and what the first step loads: measured on Linux with torch 2.13.
@@ -79,14 +79,17 @@ class Load:
     @property
     def tokens(self) -> int:
         """Tokens that are computed at once, with padding where rows are padded."""
-        return sum(row.tokens for row in self.together) if self.end_to_end else self.rows * self.longest
+        if not self.end_to_end:
+            return self.rows * self.longest
+        tokens = sum(row.tokens for row in self.together)
+        return rounded(tokens) if self.device == "cpu" and self.base_precision == "bf16" else tokens
 
     def bytes_of_logits(self, vocabulary: int) -> int:
         """Of all tokens; of rows end to end the scored ones, a portion at a time."""
         if not self.end_to_end:
             return self.tokens * vocabulary * LOGIT_BYTES
-        at_once = min(sum(row.scored for row in self.together) * vocabulary, max(vocabulary, LOGITS_AT_ONCE))
-        return at_once * PORTION_BYTES.get(self.precision, PORTION_BYTES["bf16"])
+        places = min(sum(row.scored for row in self.together), places_at_once(vocabulary))
+        return places * vocabulary * PORTION_BYTES.get(self.precision, PORTION_BYTES["bf16"])
 
     @property
     def together(self) -> tuple[Row, ...]:

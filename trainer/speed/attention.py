@@ -23,9 +23,14 @@ UNKNOWN = ("s_aux", "softcap", "position_bias")
 
 @dataclass
 class RowLengths:
-    """Handed through the model to its layers: the tokens of each row, from short to long, and how many layers asked."""
+    """Handed through the model to its layers: the tokens of each row, from short to long, and how many layers asked.
+
+    Behind the rows lie `filler` tokens that attend to nothing; short rows are padded to multiples of `step`.
+    """
 
     tokens: list[int]
+    filler: int = 0
+    step: int = 1
     asked: int = 0
 
     @cached_property
@@ -36,7 +41,7 @@ class RowLengths:
     @cached_property
     def groups(self) -> Groups:
         """The short rows in groups of like length."""
-        return Groups.of(self.tokens[: self.short])
+        return Groups.of(self.tokens[: self.short], self.step)
 
 
 class Unfit(Exception):
@@ -87,7 +92,7 @@ def attend(
     if row_lengths is None or query.shape[0] != 1:
         raise Unfit("it does not tell its attention where rows end")
     row_lengths.asked += 1
-    tokens, done = row_lengths.tokens, []
+    tokens, done = [*row_lengths.tokens, row_lengths.filler], []
     together = row_lengths.short if query.device.type == "cpu" and not dropout else 0
     if together and sliding_window and tokens[together - 1] > sliding_window:
         together = 0
@@ -95,10 +100,13 @@ def attend(
         tokens = [sum(tokens[:together]), *tokens[together:]]
     # Split, not sliced: the backward pass of a split is one concatenation, that of slices a sum of whole tensors.
     parts = list(zip(*(each.split(tokens, dim=2) for each in (query, key, value)), strict=True))
+    _, _, filler = parts.pop()
     if together:
         q, k, v = parts.pop(0)
         done.append(ShortRows.apply(q[0], k[0], v[0], scaling or q.shape[3] ** -0.5, row_lengths.groups)[None])
     done += [_one_row(q, k, v, scaling, dropout, sliding_window).transpose(1, 2) for q, k, v in parts]
+    if row_lengths.filler:
+        done.append(filler.new_zeros(1, row_lengths.filler, query.shape[1], value.shape[3]))
     return done[0] if len(done) == 1 else torch.cat(done, dim=1), None
 
 

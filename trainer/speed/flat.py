@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from trainer.data.batches import Batch
 from trainer.data.masks import IGNORED
+from trainer.speed import STEP, rounded
 from trainer.speed.attention import Attention, RowLengths
 from trainer.speed.head import Head
 
@@ -21,8 +23,8 @@ LARGE = 1000.0
 class FlatBatch:
     """Several rows as one of shape [1, tokens].
 
-    `positions` begin anew in each row and `lengths` says where rows end. The logits at the places `scored_at`, of
-    shape [scored], are to predict the `targets`.
+    `positions` begin anew in each row and `lengths` says where rows end. The logits at the places `scored_at` are to
+    predict the `targets`; where sizes are rounded up, more places are named than there are targets.
     """
 
     input_ids: torch.Tensor
@@ -32,20 +34,24 @@ class FlatBatch:
     targets: torch.Tensor
 
 
-def flatten(batch: Batch) -> FlatBatch:
-    """The same rows from short to long, without padding, and without what comes after a row's last prediction."""
+def flatten(batch: Batch, *, even: bool = False) -> FlatBatch:
+    """The same rows from short to long, without padding, and without what comes after a row's last prediction.
+
+    With `even`, the numbers of tokens and of scored places are rounded up by filler.
+    """
     labels = batch.labels[:, 1:]
     place = torch.arange(1, labels.shape[1] + 1)
     lengths, order = ((labels != IGNORED) * place).amax(1).sort(stable=True)
     labels, ids = labels[order], batch.input_ids[order, :-1]
     scored, kept = labels != IGNORED, place[None] <= lengths[:, None]
-    return FlatBatch(
-        ids[kept][None],
-        (place - 1).expand(kept.shape)[kept][None],
-        RowLengths([length for length in lengths.tolist() if length]),
-        scored[kept].nonzero()[:, 0],
-        labels[scored],
-    )
+    rows = RowLengths([length for length in lengths.tolist() if length])
+    found, positions = ids[kept][None], (place - 1).expand(kept.shape)[kept][None]
+    at = scored[kept].nonzero()[:, 0]
+    if even:
+        rows.filler, rows.step = rounded(len(found[0])) - len(found[0]), STEP
+        found, positions = (pad(each, (0, rows.filler)) for each in (found, positions))
+        at = pad(at, (0, rounded(len(at)) - len(at)))
+    return FlatBatch(found, positions, rows, at, labels[scored])
 
 
 class Flat:
@@ -53,6 +59,7 @@ class Flat:
 
     def __init__(self, model: Any, head: Head | None = None) -> None:
         self._model, self._attention, self._head = model, Attention(model), head
+        self._even = model.device.type == "cpu" and model.dtype == torch.bfloat16
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -62,11 +69,12 @@ class Flat:
 
     def loss(self, batch: Batch, smoothing: float) -> torch.Tensor:
         """Mean cross-entropy over the batch's scored tokens, in nats."""
-        flat = flatten(batch)
+        flat = flatten(batch, even=self._even)
         targets = flat.targets.to(self._model.device)
         if self._head is not None:
             return self._head.loss(self._hidden(flat, self._head), targets, smoothing)
-        return torch.nn.functional.cross_entropy(self._given(flat).float(), targets, label_smoothing=smoothing)
+        given = self._given(flat)[: len(targets)].float()
+        return torch.nn.functional.cross_entropy(given, targets, label_smoothing=smoothing)
 
     def logits(self, flat: FlatBatch) -> torch.Tensor:
         """Logits at the scored places, of shape [scored, vocabulary]."""

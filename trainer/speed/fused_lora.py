@@ -13,6 +13,8 @@ from peft import PeftModel
 from peft.tuners.lora.layer import Linear
 from torch.nn.functional import linear
 
+from trainer.speed.blocks import add_times, over_tokens, times
+
 Given = tuple[torch.Tensor | None, ...]
 
 
@@ -33,14 +35,16 @@ class LoraLinears(torch.autograd.Function):
         *low: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         a, b = torch.cat([each.to(x.dtype) for each in low[::2]]), [each.to(x.dtype) for each in low[1::2]]
-        inner = x @ a.t()
+        inner = times(x, a.t())
         # Each a tensor of its own, not a part of one: what a layer gives may be changed in place, and freed alone.
         sizes = [len(each) for each in b]
-        biases = [None] * len(b) if bias is None else bias.split(sizes)
-        given = tuple(linear(x, w, own) for w, own in zip(weight.split(sizes), biases, strict=True))
+        given = tuple(times(x, each.t()) for each in weight.split(sizes))
+        if bias is not None:
+            for y, own in zip(given, bias.split(sizes), strict=True):
+                y.add_(own)
         parts = inner.split([each.shape[1] for each in b], 1)
         for y, part, each, scale in zip(given, parts, b, scales, strict=True):
-            y.addmm_(part, each.t(), alpha=scale)
+            add_times(y, part, each.t(), scale)
         ctx.save_for_backward(x, inner, weight, a, *b)
         ctx.scales, ctx.dtype = scales, low[0].dtype
         return given
@@ -49,14 +53,14 @@ class LoraLinears(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Given:
         x, inner, weight, a, *b = ctx.saved_tensors
         ranks = [each.shape[1] for each in b]
-        outer = torch.cat([(g @ each).mul_(s) for g, each, s in zip(gradients, b, ctx.scales, strict=True)], 1)
+        outer = torch.cat([times(g, each).mul_(s) for g, each, s in zip(gradients, b, ctx.scales, strict=True)], 1)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = torch.cat(gradients, 1) @ weight if len(gradients) > 1 else gradients[0] @ weight
-            dx.addmm_(outer, a)
-        da = (outer.t() @ x).to(ctx.dtype).split(ranks)
+            dx = times(torch.cat(gradients, 1) if len(gradients) > 1 else gradients[0], weight)
+            add_times(dx, outer, a)
+        da = over_tokens(outer, x).to(ctx.dtype).split(ranks)
         parts = zip(gradients, inner.split(ranks, 1), ctx.scales, strict=True)
-        db = [torch.addmm(x.new_empty(()), g.t(), part, beta=0, alpha=s).to(ctx.dtype) for g, part, s in parts]
+        db = [over_tokens(g, part).mul_(s).to(ctx.dtype) for g, part, s in parts]
         return dx, None, None, None, *(each for pair in zip(da, db, strict=True) for each in pair)
 
 

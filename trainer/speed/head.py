@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-from trainer.speed import LOGITS_AT_ONCE
+from trainer.speed import places_at_once
 
 
 class HeadLoss(torch.autograd.Function):
@@ -17,20 +17,21 @@ class HeadLoss(torch.autograd.Function):
 
     With label smoothing e a place's loss is lse(z) - (1 - e) z_target - e mean(z), as torch's own. Its gradient by the
     logits z is softmax(z) less what the target is to be; it is taken through W in the forward pass and kept as [places,
-    width].
+    width]. Places without a target are filler.
     """
 
     @staticmethod
     def forward(
         ctx: Any, h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, e: float
     ) -> torch.Tensor:
-        places = max(1, LOGITS_AT_ONCE // weight.shape[0])
+        places = places_at_once(weight.shape[0])
         total = torch.zeros((), device=h.device)
         gradient = torch.empty_like(h) if ctx.needs_input_grad[0] else None
         for start in range(0, len(h), places):
             part, wanted = h[start : start + places], targets[start : start + places, None]
             logits = linear(part, weight, bias)
-            shares = torch.softmax(logits, -1, dtype=torch.float32)
+            whole = torch.softmax(logits, -1, dtype=torch.float32)
+            logits, shares = logits[: len(wanted)], whole[: len(wanted)]
             highest, place = logits.max(-1, keepdim=True)
             # The likeliest token's share is at least one of the vocabulary's, so its logarithm is always sound.
             lse = highest.float() - shares.gather(1, place).log()
@@ -40,15 +41,17 @@ class HeadLoss(torch.autograd.Function):
                 shares -= e / weight.shape[0]
             if gradient is not None:
                 shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, e - 1))
-                torch.mm(shares.to(h.dtype), weight, out=gradient[start : start + places])
-            del logits, shares  # before the next portion's are made
+                whole[len(wanted) :] = 0
+                torch.mm(whole.to(h.dtype), weight, out=gradient[start : start + places])
+            del logits, shares, whole  # before the next portion's are made
         ctx.save_for_backward(gradient)
-        return total / len(h)
+        ctx.targets = len(targets)
+        return total / len(targets)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * (gradients[0] / len(gradient)).to(gradient.dtype), None, None, None, None
+        return gradient * (gradients[0] / ctx.targets).to(gradient.dtype), None, None, None, None
 
 
 class Head:

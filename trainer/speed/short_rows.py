@@ -35,13 +35,13 @@ class Groups:
     back: torch.Tensor
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> Groups:
-        """Group rows, given from short to long."""
+    def of(cls, lengths: Sequence[int], step: int = 1) -> Groups:
+        """Group rows, given from short to long; they are padded to multiples of `step`."""
         starts = [0, *accumulate(lengths)]
         groups: list[Group] = []
         back = []
         for first, after in cuts(lengths):
-            place = torch.arange(lengths[after - 1])
+            place = torch.arange(-(-lengths[after - 1] // step) * step)
             begins = torch.tensor(starts[first:after])[:, None]
             own = torch.tensor(lengths[first:after])[:, None]
             before = sum(group.places for group in groups)
