@@ -17,6 +17,9 @@ from trainer.speed.like_lengths import cuts
 
 # Imported libraries, the tokenizer and what the first step loads: measured on Linux with torch 2.13.
 CPU_PROCESS = 500_000_000
+BF16_KERNELS = (
+    250_000_000  # made by oneDNN for each shape of a product: a run held 120 (1M parameters) to 320 MB (6M) more
+)
 CUDA_CONTEXT = 500_000_000  # kernels and handles of the driver, outside of torch's own count
 OPTIMIZER_BYTES = {"adamw": 8, "adamw-fused": 8, "adamw-8bit": 2, "adamw-8bit-paged": 2}  # a trained parameter
 PORTION_BYTES = {"fp32": 8, "bf16": 10}  # the logits of a portion, in fp32 again, and their softmax
@@ -147,8 +150,12 @@ def estimate(shape: Shape, spec: RunSpec, load: Load) -> Parts:
         kept, at_once = shape.layers * load.tokens * shape.hidden * hidden, layer
     head = load.bytes_of_logits(shape.vocabulary)
     process = CUDA_CONTEXT if load.device == "cuda" else CPU_PROCESS
+    if load.process is not None:
+        process = load.process
+    if load.device == "cpu" and load.precision == "bf16":
+        process += BF16_KERNELS
     return Parts(
-        process=process if load.process is None else load.process,
+        process=process,
         weights=_weights(shape, spec, load) if load.weights is None else load.weights + _converted(shape, spec, load),
         adapter=4 * trained,
         gradients=4 * trained,
