@@ -21,7 +21,7 @@ from trainer.operation import Operation, read_record
 from trainer.report import Report
 from trainer.snapshot import Progress
 from trainer.spec import Data, RunSpec
-from trainer.speed.fused_lora import fuse
+from trainer.speed.choice import fuse_all
 
 
 def judge_again(operation: Operation) -> None:
@@ -43,7 +43,7 @@ def judge_again(operation: Operation) -> None:
     base = load_base(model_folder(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
     model: Any = PeftModel.from_pretrained(base, adapter).eval().to(device)
     if spec.training.end_to_end != "off":
-        fuse(model)
+        fuse_all(model)
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
     run.chosen(device=why_device, precision=why_precision, base=why_base, threads=why_threads)

@@ -16,7 +16,7 @@ from trainer.errors import TrainError
 from trainer.export.agreement import Agreement, compare, prompts_of, said_by
 from trainer.models.tokenizer import load_tokenizer
 from trainer.report import Report
-from trainer.speed.fused_lora import fuse_like
+from trainer.speed.choice import fuse_like
 
 ROOM = 1.2  # times the base's size that has to be free for a second one
 READ_BACK = "read-back"

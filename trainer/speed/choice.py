@@ -14,7 +14,7 @@ from trainer.models.parts import STATE_SPACE, units
 from trainer.spec import Training
 from trainer.speed.attention import Unfit
 from trainer.speed.flat import Flat, flatten
-from trainer.speed.fused_lora import fuse
+from trainer.speed.fused_lora import fuse, is_fused
 from trainer.speed.head import Head
 from trainer.speed.norms import fuse_norms
 from trainer.speed.padded import Padded
@@ -30,7 +30,19 @@ def choose_way(model: Any, examples: Sequence[Example], pad: int, training: Trai
     if training.end_to_end == "off":
         return Padded(model), {}
     way, why = _tried(model, examples, pad, training)
-    return way, {"rows": why, "adapted_layers": fuse(model), "norms": fuse_norms(model)}
+    return way, {"rows": why, **fuse_all(model)}
+
+
+def fuse_all(model: Any) -> dict[str, str]:
+    """Let adapted layers and norms compute in fewer passes, where they can; returns what was done, in words."""
+    return {"adapted_layers": fuse(model), "norms": fuse_norms(model)}
+
+
+def fuse_like(model: Any, other: Any) -> Any:
+    """Let the model compute as the other does, so that the same weights give the same digits."""
+    if is_fused(other):
+        fuse_all(model)
+    return model
 
 
 def _tried(model: Any, examples: Sequence[Example], pad: int, training: Training) -> tuple[Way, str]:

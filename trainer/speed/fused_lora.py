@@ -159,11 +159,9 @@ def fuse(model: PeftModel) -> str:
     return f"{plain} of {len(layers)} adapted layers in fewer passes over memory, in {len(groups)} groups"
 
 
-def fuse_like(model: PeftModel, other: Any) -> PeftModel:
-    """Let the model compute as the other does, so that the same weights give the same digits."""
-    if any(isinstance(module, Linear) and "forward" in vars(module) for module in other.modules()):
-        fuse(model)
-    return model
+def is_fused(model: Any) -> bool:
+    """Whether its LoRA layers compute as above."""
+    return any(isinstance(module, Linear) and "forward" in vars(module) for module in model.modules())
 
 
 def _is_plain(layer: Any) -> bool:
