@@ -27,7 +27,6 @@ READ_AT_MOST = 20_000_000  # bytes of data that are read for an estimate; more t
 CHARACTERS_A_TOKEN = 3  # rather fewer than text has, so that the guess is rather too long than too short
 SMALL_VOCABULARY, CHARACTERS_OF_SMALL = 8000, 2
 TEMPLATE_TOKENS = 8  # what a chat template puts around a turn
-BF16_UNITS = frozenset(("amx_bf16", "avx512_bf16"))  # instruction sets of processors that compute in bf16
 BF16_FROM = (8, 0)  # compute capability of the first NVIDIA GPUs that compute in bf16
 
 
@@ -112,8 +111,7 @@ def _machine(operations: Operations, spec: RunSpec) -> _Machine:
     main = free_memory() or here.memory_bytes or 0
     if not gpus:
         device = "cpu" if device == "cuda" else device
-        able = device == "cpu" and not BF16_UNITS.isdisjoint(here.instruction_sets)
-        return _Machine(device, *_precisions(spec, able=able), main)
+        return _Machine(device, *_precisions(spec, able=False), main)
     gpu = gpus[min(spec.training.gpu or 0, len(gpus) - 1)]
     able = tuple(int(part) for part in (gpu.compute_capability or "0.0").split(".")) >= BF16_FROM
     limit = spec.training.memory_limit

@@ -36,18 +36,10 @@ def choose_precision(asked: str, device: str) -> tuple[str, str]:
     if asked == "auto":
         if device == "cuda" and torch.cuda.is_bf16_supported():
             return "bf16", "bf16: this GPU computes in it"
-        if device == "cpu" and (unit := _bf16_unit()):
-            return "bf16", f"bf16: this processor multiplies in it ({unit})"
         return "fp32", f"fp32: the safe choice on {device}"
     if asked == "fp16" and device == "cpu":
         raise TrainError("precision-unsupported", "A CPU does not train in fp16.", "Choose `auto`, `fp32` or `bf16`.")
     return asked, f"{asked}: as asked"
-
-
-def _bf16_unit() -> str | None:
-    """The processor's unit for products in bf16; without one they are slower than in fp32."""
-    able = torch.cpu.get_capabilities()
-    return next((name for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512")) if able.get(flag)), None)
 
 
 def choose_base_precision(asked: str, precision: str) -> tuple[str, str]:
