@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,12 +148,15 @@ class StepRunner:
         file = Path("steps") / f"{name}.txt"
         text = "\n".join(package.as_requirement() for package in packages)
         (self.folder / file).write_text(text + "\n", encoding="utf-8")
+        site = verify.site_packages(self.folder / "env")
+        before = frozenset(os.listdir(site))
         # Only what the lock names, each file checked against its hash: no step can move another's versions.
         self.uv.run(
             ["pip", "install", "--python", str(self.python), "--no-deps", "--require-hashes"]
             + ["--only-binary", ":all:", "--requirements", str(file), *source],
             cwd=self.folder,
             on_tick=watch.tick,
+            undo=lambda: _remove_all_but(before, site),
         )
 
     def _probe(self, install: StepInstall, watch: StepWatch) -> list[Check]:
@@ -173,6 +178,20 @@ class StepRunner:
         if not install.step.optional:
             raise error
         return failed
+
+
+def _remove_all_but(before: Collection[str], site: Path) -> None:
+    """Remove what a failed uv has half laid down: the next one would take it for installed.
+
+    Inside a folder that was there before, as that of a namespace, what is new stays and is laid over.
+    """
+    for path in site.iterdir():
+        if path.name in before:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _probe_failed(install: StepInstall, check: Check) -> EnvError:

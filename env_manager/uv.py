@@ -119,13 +119,20 @@ class Uv:
     def with_environ(self, **variables: str) -> Uv:
         return replace(self, environ=self.environ | variables)
 
-    def run(self, arguments: Sequence[str], *, cwd: Path, on_tick: Callable[[], None] = lambda: None) -> str:
-        """Run uv and return its stdout; raises a plain error from its stderr."""
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        on_tick: Callable[[], None] = lambda: None,
+        undo: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Run uv and return its stdout; raises a plain error from its stderr, after each failed try has been undone."""
         if self.refused:
             raise self.refused
         if self.cache_first and not self.offline:
             try:
-                return self.with_offline().run(arguments, cwd=cwd, on_tick=on_tick)
+                return self.with_offline().run(arguments, cwd=cwd, on_tick=on_tick, undo=undo)
             except UvFailed as error:
                 self.log(f"{error.message} The cache does not have all of it; trying with the network.")
         argv = [find_uv(), *arguments, "--cache-dir", str(self.cache), "--color", "never", "--no-progress"]
@@ -138,5 +145,6 @@ class Uv:
         if done.ended == "cancelled":
             raise InstallStopped()
         if done.returncode != 0:
+            undo()
             raise from_uv(done.stderr, done.returncode)
         return done.stdout

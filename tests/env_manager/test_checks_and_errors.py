@@ -168,10 +168,11 @@ def test_a_torn_environment_is_found_both_ways(tmp_path, harm):
         assert "payload.bin" in str(damage[0])
 
 
-def test_a_package_without_a_record_is_found(tmp_path):
+@pytest.mark.parametrize("harm", [Path.unlink, lambda record: record.write_bytes(b"")], ids=["missing", "empty"])
+def test_a_package_without_a_record_is_found(tmp_path, harm):
     """uv could not remove it and nobody could check it."""
     env = environment(tmp_path)
-    (verify.site_packages(env) / "fx_first-1.0.dist-info/RECORD").unlink()
+    harm(verify.site_packages(env) / "fx_first-1.0.dist-info/RECORD")
     assert len(verify.against_records(env)) == 1
 
 
@@ -229,6 +230,8 @@ def test_a_lock_is_read_with_hashes_and_dependants():
         ("error: No solution found\n  cause: Because a==1 depends on b==2 and you require b==3", "resolve-impossible"),
         ("error: No solution found\n  cause: Because there is no version of a==9", "package-missing"),
         ("error: No interpreter found for Python 3.11 in managed installations", "python-missing"),
+        ("uv: error while loading shared libraries: libc.so.6: cannot open it: Error 30", "no-permission"),
+        ("uv: error while loading shared libraries: libc.so.6: cannot open it: Error 24", "system-error"),
         ("error: something new", "uv-failed"),
         ("", "uv-failed"),
     ],

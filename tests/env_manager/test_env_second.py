@@ -23,6 +23,8 @@ from env_manager.hardware import Gpu
 from env_manager.keeping.disk_use import inodes, total
 from env_manager.planning.resolve import Locked
 from env_manager.proving import proof
+from env_manager.proving.preflight import check
+from env_manager.uv import find_uv
 
 pytestmark = pytest.mark.env
 
@@ -83,6 +85,37 @@ def test_what_cannot_be_laid_down_at_once_is_installed_step_by_step(bench, monke
     again, ran = probed(bench)
     assert not ran and packages_a_step(bench, again) == packages_a_step(bench, first)
     assert [step["state"] for step in again.steps] == ["done"] * 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the failing uv is a shell script")
+@pytest.mark.parametrize("failures", [1, 2], ids=["with the cache alone", "with the network, too"])
+def test_what_a_failing_uv_has_half_laid_down_is_laid_down_anew(bench, monkeypatch, tmp_path, failures):
+    """uv takes a package that lies there for installed, even one of which only an empty RECORD was written."""
+    first, _ = probed(bench)
+    half = "env/lib/python3*/site-packages/fx_first-1.0.dist-info"
+    failing = tmp_path / "uv"
+    failing.write_text(
+        f"""#!/bin/sh
+        if [ "$1 $2" = "pip install" ] && [ $(ls "{tmp_path}" | grep -c failed) -lt {failures} ]; then
+            touch "{tmp_path}/failed.$$"
+            mkdir "$(echo {half.removesuffix("/fx_first-1.0.dist-info")})/fx_first-1.0.dist-info"
+            printf 'Name: fx-first\nVersion: 1.0\n' > {half}/METADATA
+            touch $(echo {half})/RECORD
+            echo "error: Input/output error (os error 5)" >&2
+            exit 2
+        fi
+        exec "{find_uv()}" "$@"
+        """,
+        encoding="utf-8",
+    )
+    failing.chmod(0o755)
+    monkeypatch.setattr("env_manager.uv.find_uv", lambda: str(failing))
+    recorder = Recorder()
+    again = bench.install(report=recorder)
+    assert len(list(tmp_path.glob("failed.*"))) == failures
+    assert not any("not whole" in line for line in recorder.lines)
+    assert again.proved_by == first.id and again.packages == first.packages
+    assert all(found.ok for found in check(again))
 
 
 def test_a_proof_outlives_the_generation_that_it_was_found_in(bench):
