@@ -89,8 +89,9 @@ _UV_SYMPTOMS = (
         "The package index shows a certificate that is not valid on this machine's date.",
         "Check the machine's date and time; where they are right, the index's certificate has run out.",
     ),
+    # "Error 24" and "Error 30" are what Linux' loader says before uv itself has begun.
     _Symptom(
-        r"input/output error|os error 5\b|too many open files|os error 24\b",
+        r"input/output error|os error 5\b|too many open files|error 24\b",
         "system-error",
         "The system reported an error while packages were read or written.",
         "Check the disk that holds the Fettle folder, then try again.",
@@ -108,7 +109,7 @@ _UV_SYMPTOMS = (
         "Check the user name and password of the index in pip's or uv's configuration.",
     ),
     _Symptom(
-        r"permission denied|os error 13\b|read-only file system|os error 30\b",
+        r"permission denied|os error 13\b|read-only file system|error 30\b",
         "no-permission",
         "A file could not be written: permission denied.",
         "Make the Fettle folder writable for your user or choose another one with FETTLE_HOME.",
