@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trainer.errors import TrainError
+from trainer.memory import peak
 from trainer.spec import RunSpec
 from trainer.spec.setting import Section
 
@@ -48,10 +49,12 @@ def choose_gpu(index: int | None) -> None:
 
 
 def prepare_device(spec: RunSpec, device: str) -> None:
-    """Put determinism, the choice of kernels and the memory limit into force."""
+    """Put determinism, the choice of kernels, the memory limit and the keeping of memory into force."""
     if spec.training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if device == "cpu":
+        peak.keep_freed()
     if device == "cuda":
         torch.backends.cudnn.benchmark = spec.training.cudnn_benchmark
         if spec.training.memory_limit is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +99,29 @@ def test_a_step_holds_what_was_predicted_within_a_tenth(
     held = parts.total - parts.process - weights - parts.adapter
     assert held > 50e6
     assert abs(growth - held) < max(0.1 * held, 20e6), (growth / 1e6, {k: v / 1e6 for k, v in parts.by_name().items()})
+
+
+FAULTS = f"""
+import sys; sys.path.insert(0, {str(Path(skills.__file__).parents[2])!r})
+import resource, torch
+from trainer.memory import peak
+assert {{keep}}
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    kept = [torch.ones(1 << 20) for _ in range(20)]
+    del kept
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_what_a_step_frees_waits_for_the_next_one():
+    """Pages that were given back would cost a fault each: 80 MB are 20,000 pages."""
+    faults = {}
+    for keep in ("True", "peak.keep_freed()"):
+        command = [sys.executable, "-I", "-c", FAULTS.format(keep=keep)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        faults[keep] = int(done.stdout.split()[-1])
+    assert faults["peak.keep_freed()"] < 1000 < faults["True"]
 
 
 @pytest.fixture
