@@ -132,11 +132,12 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     batches_an_epoch = math.ceil(len(examples) / spec.training.batch_size)
     steps = planned_steps(spec.training, len(examples))
     seconds = 3600 * (spec.training.max_hours or math.inf)
-    batches = training_batches(
-        examples, tokenizer.pad_token_id, spec.training.batch_size, spec.training.seed, progress.batches
-    )
     portions = Portions(
         accelerator, model, spec.training.gradient_checkpointing, spec.training.label_smoothing, run.warn, way
+    )
+    size, seed = spec.training.batch_size, spec.training.seed
+    batches = training_batches(
+        examples, tokenizer.pad_token_id, size, seed, progress.batches, by_length=not portions.end_to_end
     )
     model.train()
     step = Step(model, optimizer, portions, device, precision, base_precision)

@@ -67,7 +67,7 @@ def main(job: dict[str, Any]) -> None:
     model = with_lora(load_base(Path(spec.model), DTYPES[precision]), spec.lora).model
     way, why = choose_way(model, examples, tokenizer.pad_token_id, spec.training)
     model.train()
-    order = epoch_order(row_lengths(examples), job["batch"], job["seed"], epoch=0)[:STEPS]
+    order = epoch_order(row_lengths(examples), job["batch"], job["seed"], epoch=0, by_length=False)[:STEPS]
     batches = [collate([examples[row] for row in rows], tokenizer.pad_token_id) for rows in order]
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     own = {attention: of_cpu_attention, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: of_cpu_attention_backward}  # fmt: skip

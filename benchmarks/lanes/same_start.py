@@ -20,7 +20,9 @@ from trainer.data.batches import epoch_order
 def main(job: dict[str, Any]) -> None:
     lines = Path(job["train"]).read_text(encoding="utf-8").splitlines()
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    order = epoch_order([len(ids(tokenizer, line)) for line in lines], job["batch"], job["seed"], epoch=0)
+    order = epoch_order(
+        [len(ids(tokenizer, line)) for line in lines], job["batch"], job["seed"], epoch=0, by_length=False
+    )
     Path(job["ordered"]).write_text("".join(lines[row] + "\n" for batch in order for row in batch), encoding="utf-8")
     torch.manual_seed(job["seed"])
     base = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)

@@ -107,13 +107,16 @@ def test_rows_cut_before_their_answer_are_left_out_and_all_of_them_is_an_error(t
     assert caught.value.code == "nothing-scored"
 
 
-def test_every_epoch_holds_every_row_once_in_an_order_of_its_own() -> None:
+@pytest.mark.parametrize("by_length", [False, True])
+def test_every_epoch_holds_every_row_once_in_an_order_of_its_own(by_length: bool) -> None:
     lengths = [5 + (7 * i) % 31 for i in range(101)]
-    epochs = [epoch_order(lengths, 8, seed=3, epoch=epoch) for epoch in (0, 1)]
+    epochs = [epoch_order(lengths, 8, seed=3, epoch=epoch, by_length=by_length) for epoch in (0, 1)]
     for batches in epochs:
         assert sorted(row for batch in batches for row in batch) == list(range(101))
     assert epochs[0] != epochs[1]
-    assert epochs[0] == epoch_order(lengths, 8, seed=3, epoch=0)
+    assert epochs[0] == epoch_order(lengths, 8, seed=3, epoch=0, by_length=by_length)
+    padded = sum(max(lengths[row] for row in rows) * len(rows) for rows in epochs[0])
+    assert (padded < 1.2 * sum(lengths)) == by_length
 
 
 def test_padding_is_never_counted_and_never_scored() -> None:

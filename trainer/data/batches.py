@@ -11,7 +11,7 @@ import torch
 from trainer.data.masks import IGNORED, Example
 from trainer.data.token_cache import StoredExamples
 
-WINDOW = 8  # batches sorted by length together: little padding, still a random order
+WINDOW = 8  # padded batches that are sorted by length together: little padding, still a random order
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def collate(examples: Sequence[Example], pad: int) -> Batch:
     return Batch(ids, mask, labels, tokens=int(mask.sum()), scored=int((labels[:, 1:] != IGNORED).sum()))
 
 
-def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Row numbers of each batch of one epoch: shuffled, grouped by length within windows, batches shuffled again."""
+def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, by_length: bool) -> list[list[int]]:
+    """Row numbers of each batch of one epoch: shuffled; `by_length`, grouped within windows and shuffled again."""
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    window = WINDOW * batch_size
+    window = (WINDOW if by_length else 1) * batch_size
     batches = []
     for start in range(0, len(order), window):
         rows = sorted(order[start : start + window], key=lambda row: lengths[row])
@@ -58,12 +58,15 @@ def row_lengths(examples: Sequence[Example]) -> Sequence[int]:
 
 
 def training_batches(
-    examples: Sequence[Example], pad: int, batch_size: int, seed: int, taken: int = 0
+    examples: Sequence[Example], pad: int, batch_size: int, seed: int, taken: int = 0, *, by_length: bool = False
 ) -> Iterator[Batch]:
-    """Endless batches, epoch after epoch, the same for the same seed; the first `taken` of them are passed over."""
+    """Endless batches, epoch after epoch, the same for the same seed; the first `taken` of them are passed over.
+
+    With rows of like length in a batch, `by_length`, there is little padding, which nothing else needs.
+    """
     lengths = row_lengths(examples)
     epoch, taken = divmod(taken, math.ceil(len(lengths) / batch_size))
     while True:
-        for rows in epoch_order(lengths, batch_size, seed, epoch)[taken:]:
+        for rows in epoch_order(lengths, batch_size, seed, epoch, by_length=by_length)[taken:]:
             yield collate([examples[row] for row in rows], pad)
         epoch, taken = epoch + 1, 0
