@@ -12,6 +12,7 @@ import torch
 from trainer.errors import TrainError
 
 _THIS_PROCESS = psutil.Process()  # made once: it is asked at every step
+BF16_SETS = ("amx_bf16", "avx512_bf16")
 # Parameters below which a second thread costs more in waiting than it computes, and below which a third does.
 TINY_MODEL, SMALL_MODEL = 3_000_000, 20_000_000
 
@@ -31,15 +32,22 @@ def choose_device(asked: str) -> tuple[str, str]:
     return asked, f"{asked}: as asked"
 
 
-def choose_precision(asked: str, device: str) -> tuple[str, str]:
+def choose_precision(asked: str, device: str, *, bf16_is_exact: bool) -> tuple[str, str]:
     """The precision of the matrix products, and why."""
     if asked == "auto":
         if device == "cuda" and torch.cuda.is_bf16_supported():
             return "bf16", "bf16: this GPU computes in it"
+        if device == "cpu" and bf16_is_exact and cpu_computes_bf16():
+            return "bf16", "bf16: the model is stored in it, and this processor computes in it"
         return "fp32", f"fp32: the safe choice on {device}"
     if asked == "fp16" and device == "cpu":
         raise TrainError("precision-unsupported", "A CPU does not train in fp16.", "Choose `auto`, `fp32` or `bf16`.")
     return asked, f"{asked}: as asked"
+
+
+def cpu_computes_bf16() -> bool:
+    """Whether the processor has instructions for products in bf16 that torch uses (AMX, AVX-512 BF16)."""
+    return any(torch.cpu.get_capabilities().get(name) for name in BF16_SETS)
 
 
 def choose_base_precision(asked: str, precision: str) -> tuple[str, str]:

@@ -40,6 +40,7 @@ from trainer.models.fitting import check_rows
 from trainer.models.hub import called_by, fetch, model_folder
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
+from trainer.needs import bf16_is_exact
 from trainer.not_finite import require_finite
 from trainer.operation import Operation, read_events
 from trainer.optimizers import make_optimizer
@@ -91,7 +92,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     device, why_device = choose_device(spec.training.device)
     refuse_idle(spec, device)
     prepare_device(spec, device)
-    precision, why_precision = choose_precision(spec.training.precision, device)
+    precision, why_precision = choose_precision(spec.training.precision, device, bf16_is_exact=bf16_is_exact(spec))
     base_precision, why_base = choose_base_precision(spec.base_precision, precision)
     casts = precision not in ("fp32", base_precision)
     accelerator = Accelerator(mixed_precision=precision if casts else "no", cpu=device == "cpu")

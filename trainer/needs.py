@@ -1,4 +1,4 @@
-"""Which of the large libraries a run needs; what it does not need is not loaded. Torch-free."""
+"""What a run needs, as far as its model's folder tells: large libraries, precision. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from trainer.errors import TrainError
-from trainer.models.folder import read_config
+from trainer.models.folder import read_config, stored_in_bf16
 from trainer.models.hub import model_folder
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ def needs_bitsandbytes(spec: RunSpec) -> bool:
     except TrainError:  # it is still to be fetched
         return True
     return "quantization_config" in json.dumps(config)
+
+
+def bf16_is_exact(spec: RunSpec) -> bool:
+    """Whether a base in bf16 has the very weights of the model's files; raises `TrainError` where there are none."""
+    return spec.quantise == "none" and stored_in_bf16(model_folder(spec.model))
 
 
 def leave_out_bitsandbytes() -> None:

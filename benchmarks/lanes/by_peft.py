@@ -35,7 +35,7 @@ def main(job: dict[str, Any]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     rows = [encoded(tokenizer, line) for line in Path(job["train"]).read_text(encoding="utf-8").splitlines()]
     tuned = job["lane"] == "peft-tuned"
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16 if tuned else torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16 if tuned else "auto")
     lora = LoraConfig(r=job["rank"], lora_alpha=2 * job["rank"], target_modules="all-linear", task_type="CAUSAL_LM")
     settings = TrainingArguments(
         output_dir=job["output"], per_device_train_batch_size=job["batch"], num_train_epochs=1, learning_rate=job["rate"],

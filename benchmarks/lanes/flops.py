@@ -23,6 +23,7 @@ from trainer.device import choose_base_precision, choose_precision
 from trainer.models.adapting import with_lora
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
+from trainer.needs import bf16_is_exact
 from trainer.spec import RunSpec
 from trainer.speed.choice import choose_way
 
@@ -63,7 +64,8 @@ def main(job: dict[str, Any]) -> None:
     spec = RunSpec().with_changes(wanted)
     tokenizer = load_tokenizer(Path(spec.model))
     examples = encode(tokenizer, read_samples(spec.data).train, spec.data)
-    precision = choose_base_precision("auto", choose_precision("auto", "cpu")[0])[0]
+    products, _ = choose_precision("auto", "cpu", bf16_is_exact=bf16_is_exact(spec))
+    precision, _ = choose_base_precision("auto", products)
     model = with_lora(load_base(Path(spec.model), DTYPES[precision]), spec.lora).model
     way, why = choose_way(model, examples, tokenizer.pad_token_id, spec.training)
     model.train()

@@ -28,7 +28,8 @@ def main(job: dict[str, object]) -> None:
     model = LlamaForCausalLM(
         LlamaConfig(**SHAPES[shape], **ends, tie_word_embeddings=True, max_position_embeddings=2048)
     )
-    model.save_pretrained(folder / "model")
+    model.to(torch.bfloat16).save_pretrained(folder / "model")  # as most published models are
+    model.float()
     chance = random.Random(0)
     words = [
         "".join(chance.choices("bdfgklmnprstvz", k=1) + chance.choices("aeiou", k=1) + chance.choices("lnrst", k=1))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from app.operations import Operations
 from app.paths import open_home
 from trainer.operation import Operation, create
 from trainer.spec import RunSpec
+from trainer.starter import skills
+
+STARTER = Path(skills.__file__).parent / "model"
 
 
 @pytest.fixture
@@ -41,6 +47,24 @@ def test_a_setting_moves_what_it_decides(served: Served) -> None:
     told = served.post("/api/runs/estimate", asked(**{"lora.rank": 64, "training.max_steps": 7})).json()
     assert told["steps"] == 7
     assert {part["name"]: part["bytes"] for part in told["memory"]["parts"]}["adapter"] == 2 * 4 * 327_680
+
+
+@pytest.mark.parametrize(("sets", "bytes_each"), [(("avx2",), 4), (("avx2", "amx_bf16"), 2)])
+def test_a_model_stored_in_bf16_is_held_in_it_where_the_processor_computes_in_it(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: tuple[str, ...], bytes_each: int
+) -> None:
+    here = replace(estimating.hardware(tmp_path), instruction_sets=sets)
+    monkeypatch.setattr(estimating, "hardware", lambda _: here)
+    shutil.copytree(STARTER, tmp_path / "model")
+    config = tmp_path / "model/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "bfloat16"}))
+    in_fp32, told = (
+        served.post("/api/runs/estimate", asked(model=str(model))).json() for model in (STARTER, tmp_path / "model")
+    )
+    weights = [
+        next(part["bytes"] for part in each["memory"]["parts"] if part["name"] == "weights") for each in (in_fp32, told)
+    ]
+    assert weights[1] * 4 == weights[0] * bytes_each
 
 
 def test_what_does_not_fit_says_what_to_lower(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from trainer.evaluation.before_after import BeforeAfter
 from trainer.models.hub import called_by, model_folder
 from trainer.models.loading import DTYPES, load_base
 from trainer.models.tokenizer import load_tokenizer
+from trainer.needs import bf16_is_exact
 from trainer.operation import Operation, read_record
 from trainer.report import Report
 from trainer.snapshot import Progress
@@ -37,7 +38,8 @@ def judge_again(operation: Operation) -> None:
     examples = encode(tokenizer, rows, spec.data)
 
     device, why_device = choose_device("auto")
-    precision, why_precision = choose_precision("auto", device)
+    asked = "fp32" if spec.training.precision == "fp32" else "auto"  # where it trained in fp16, this device may not
+    precision, why_precision = choose_precision(asked, device, bf16_is_exact=bf16_is_exact(spec))
     base_precision, why_base = choose_base_precision(spec.base_precision, precision)
     run.phase("model", f"Loading {called_by(spec.model)} and its adapter")
     base = load_base(model_folder(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)

@@ -30,6 +30,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
+def stored_in_bf16(folder: Path) -> bool:
+    """Whether the weights are stored in bf16, as those of most published models are."""
+    config = read_config(folder)
+    return "bfloat16" in (config.get("dtype"), config.get("torch_dtype"))
+
+
 def check_adapter(folder: Path, model: str) -> None:
     """Raise `TrainError` unless the folder holds a LoRA adapter that was trained on a model of this name."""
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):

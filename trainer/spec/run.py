@@ -29,7 +29,7 @@ class RunSpec(Section):
     base_precision: Literal["auto", "fp32", "bf16"] = setting(
         "auto",
         "Precision of the base",
-        "bf16: the frozen weights take half the memory. Auto: on GPUs that train in it.",
+        "bf16: the frozen weights take half the memory. Auto: where the run computes in it.",
     )
     quantise: Literal["none", "4bit", "8bit"] = setting(
         "none",

@@ -38,7 +38,9 @@ class Training(Section):
     seed: int = setting(0, "Seed", "Decides the order of rows and the adapter's first weights.", ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Device", "Where the run computes.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
-        "auto", "Precision", "bf16 halves memory where the device has it."
+        "auto",
+        "Precision",
+        "bf16 halves memory. Auto: bf16 on GPUs that compute in it, and on such processors for models stored in it.",
     )
     threads: int | None = setting(None, "Threads", "CPU threads; empty: chosen by the model's size.", ge=1, le=1024)
     checkpoint_every: int | None = setting(
