@@ -66,6 +66,8 @@ def test_an_untied_head_is_a_matrix_of_its_own(folder: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("quantise", ["none", "4bit", "8bit"])
 def test_a_base_of_few_bits_learns_much_the_same(tmp_path: Path, spec: RunSpec, precision: str, quantise: str) -> None:
+    if quantise == "8bit":  # its rows are padded, and rows that are come in another order
+        spec = spec.with_changes({"training.end_to_end": "off"})
     plain = losses(run(tmp_path / "plain", spec))
     events = run(tmp_path / "packed", spec.with_changes({"base_precision": precision, "quantise": quantise}))
     assert events[-1]["type"] == "done"
