@@ -20,7 +20,7 @@ from trainer.memory.estimate import FAMILIES, Load, Row
 from trainer.memory.room import free_memory
 from trainer.memory.shape import read_shape
 from trainer.models.hub import HUB, model_folder
-from trainer.needs import bf16_is_exact
+from trainer.needs import BF16_INSTRUCTIONS, bf16_is_exact
 from trainer.schedule import planned_steps
 from trainer.spec import Data, RunSpec, Training
 
@@ -29,7 +29,6 @@ CHARACTERS_A_TOKEN = 3  # rather fewer than text has, so that the guess is rathe
 SMALL_VOCABULARY, CHARACTERS_OF_SMALL = 8000, 2
 TEMPLATE_TOKENS = 8  # what a chat template puts around a turn
 BF16_FROM = (8, 0)  # compute capability of the first NVIDIA GPUs that compute in bf16
-BF16_SETS = {"amx_bf16", "avx512_bf16"}  # instructions of processors that do, under Linux' names
 
 
 def estimate_run(operations: Operations, spec: RunSpec) -> EstimateView:
@@ -113,7 +112,7 @@ def _machine(operations: Operations, spec: RunSpec) -> _Machine:
     main = free_memory() or here.memory_bytes or 0
     if not gpus:
         device = "cpu" if device == "cuda" else device
-        able = device == "cpu" and bool(BF16_SETS & set(here.instruction_sets)) and bf16_is_exact(spec)
+        able = device == "cpu" and not BF16_INSTRUCTIONS.isdisjoint(here.instruction_sets) and bf16_is_exact(spec)
         return _Machine(device, *_precisions(spec, able=able), main)
     gpu = gpus[min(spec.training.gpu or 0, len(gpus) - 1)]
     able = tuple(int(part) for part in (gpu.compute_capability or "0.0").split(".")) >= BF16_FROM

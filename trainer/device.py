@@ -10,9 +10,9 @@ import psutil
 import torch
 
 from trainer.errors import TrainError
+from trainer.needs import BF16_INSTRUCTIONS
 
 _THIS_PROCESS = psutil.Process()  # made once: it is asked at every step
-BF16_SETS = ("amx_bf16", "avx512_bf16")
 # Parameters below which a second thread costs more in waiting than it computes, and below which a third does.
 TINY_MODEL, SMALL_MODEL = 3_000_000, 20_000_000
 
@@ -47,7 +47,7 @@ def choose_precision(asked: str, device: str, *, bf16_is_exact: bool) -> tuple[s
 
 def cpu_computes_bf16() -> bool:
     """Whether the processor has instructions for products in bf16 that torch uses (AMX, AVX-512 BF16)."""
-    return any(torch.cpu.get_capabilities().get(name) for name in BF16_SETS)
+    return any(torch.cpu.get_capabilities().get(name) for name in BF16_INSTRUCTIONS)
 
 
 def choose_base_precision(asked: str, precision: str) -> tuple[str, str]:

@@ -13,6 +13,9 @@ from trainer.models.hub import model_folder
 if TYPE_CHECKING:
     from trainer.spec import RunSpec
 
+# Instructions of processors that compute in bf16, under the names that Linux and torch give them.
+BF16_INSTRUCTIONS = frozenset(("amx_bf16", "avx512_bf16"))
+
 
 def needs_bitsandbytes(spec: RunSpec) -> bool:
     """Whether the base is packed or will be, the optimiser keeps 8 bits, or nobody can tell before the run."""

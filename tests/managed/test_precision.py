@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_settings import run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer import device
 from trainer.device import choose_precision
-from trainer.loop import train
 from trainer.needs import bf16_is_exact
-from trainer.operation import Operation, create, read_events
 from trainer.spec import RunSpec
 from trainer.starter import skills
 
@@ -62,12 +61,7 @@ def test_a_model_stored_in_bf16_is_trained_in_it_and_its_adapter_reads_back(
         "training.max_steps": 2,
         "lora.rank": 4,
     }
-    spec = RunSpec().with_changes(changes)
-    folder = tmp_path / "run"
-    create(folder, {"id": "run", "kind": "train", "title": "A run", "spec": spec.model_dump(mode="json")})
-    with Operation(folder) as operation:
-        train(operation, spec)
-    events = read_events(folder)
+    events = run(tmp_path / "run", RunSpec().with_changes(changes))
     chosen = {name: why for event in events for name, why in event.get("chosen", {}).items()}
     assert chosen["precision"].startswith("bf16: the model is stored in it") and chosen["base"].startswith(
         "base in bf16"

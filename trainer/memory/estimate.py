@@ -17,9 +17,8 @@ from trainer.speed.like_lengths import cuts
 
 # Imported libraries, the tokenizer and what the first step loads: measured on Linux with torch 2.13.
 CPU_PROCESS = 500_000_000
-BF16_KERNELS = (
-    250_000_000  # made by oneDNN for each shape of a product: a run held 120 (1M parameters) to 320 MB (6M) more
-)
+# What oneDNN makes for each shape of a product: a run held 120 (1M parameters) to 320 MB (6M) more.
+BF16_KERNELS = 250_000_000
 CUDA_CONTEXT = 500_000_000  # kernels and handles of the driver, outside of torch's own count
 OPTIMIZER_BYTES = {"adamw": 8, "adamw-fused": 8, "adamw-8bit": 2, "adamw-8bit-paged": 2}  # a trained parameter
 PORTION_BYTES = {"fp32": 8, "bf16": 10}  # the logits of a portion, in fp32 again, and their softmax
