@@ -99,7 +99,7 @@ def test_attention_of_short_rows_is_torchs_own(lengths: list[int], groups: int) 
     shapes = ((4, sum(lengths), 8), (groups, sum(lengths), 8), (groups, sum(lengths), 12))
     inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
     onward = torch.randn(sum(lengths), 4, 12)
-    mine = ShortRows.apply(*inputs, 0.3, Groups.of(lengths))
+    mine = ShortRows.apply(*inputs, 0.3, Groups(lengths))
     rows = zip(*(each[None].split(lengths, 2) for each in inputs), strict=True)
     alone = [scaled_dot_product_attention(*row, is_causal=True, scale=0.3, enable_gqa=True) for row in rows]
     its = torch.cat(alone, 2)[0].transpose(0, 1)

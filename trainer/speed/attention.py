@@ -41,7 +41,7 @@ class RowLengths:
     @cached_property
     def groups(self) -> Groups:
         """The short rows in groups of like length."""
-        return Groups.of(self.tokens[: self.short], self.step)
+        return Groups(self.tokens[: self.short], self.step)
 
 
 class Unfit(Exception):

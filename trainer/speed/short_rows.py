@@ -2,120 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import pad
 
 from trainer.speed.like_lengths import cuts
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows that are padded to the `longest` of them, for their attention alone; `take` are their tokens and padding."""
+class Group(NamedTuple):
+    """Rows that are padded to the `longest` of them, for their attention alone."""
 
     rows: int
     longest: int
-    take: torch.Tensor
-
-    @property
-    def places(self) -> int:
-        """Tokens and padding."""
-        return self.rows * self.longest
 
 
-@dataclass(frozen=True)
-class Groups:
-    """All rows in groups; `back` is where each token lies in the groups laid end to end."""
+class Places(NamedTuple):
+    """Where vectors of heads lie, in order of tokens and in order of groups.
 
-    groups: tuple[Group, ...]
+    In order of tokens there is one for each token and head; in order of groups one for each shared head, row, head that
+    shares it, and token or padding.
+    """
+
+    grouped: torch.Tensor  # padding repeats a row's last token: the mask hides it, and nobody reads what it gives
+    or_zero: torch.Tensor  # the same, but padding is the place behind all
     back: torch.Tensor
 
     @classmethod
-    def of(cls, lengths: Sequence[int], step: int = 1) -> Groups:
-        """Group rows, given from short to long; they are padded to multiples of `step`."""
-        starts = [0, *accumulate(lengths)]
-        groups: list[Group] = []
-        back = []
+    def of(cls, tokens: Sequence[torch.Tensor], real: Sequence[torch.Tensor], shared: int, sharing: int) -> Places:
+        """From the [rows, longest] tokens of each group, and which of them are real."""
+        head = torch.arange(shared * sharing).view(shared, 1, sharing, 1)
+        grouped = torch.cat([(each[:, None] * len(head) * sharing + head).flatten() for each in tokens])
+        counts = torch.cat([each[:, None].expand(shared, -1, sharing, -1).flatten() for each in real])
+        places = int(counts.sum())
+        back = torch.empty(places, dtype=torch.long)
+        back[grouped[counts]] = counts.nonzero()[:, 0]
+        return cls(grouped, grouped.where(counts, places), back)
+
+
+class Groups:
+    """All rows in groups, from short to long."""
+
+    def __init__(self, lengths: Sequence[int], step: int = 1) -> None:
+        """Rows are padded to multiples of `step`."""
+        starts = torch.tensor([0, *accumulate(lengths)])
+        self.groups: list[Group] = []
+        self._tokens, self._real = [], []
         for first, after in cuts(lengths):
             place = torch.arange(-(-lengths[after - 1] // step) * step)
-            begins = torch.tensor(starts[first:after])[:, None]
-            own = torch.tensor(lengths[first:after])[:, None]
-            before = sum(group.places for group in groups)
-            # Padding repeats a row's last token: the mask hides it from those before it, and nobody reads what it gives.
-            take = (begins + place.minimum(own - 1)).flatten()
-            groups.append(Group(after - first, len(place), take))
-            back.append((torch.arange(after - first)[:, None] * len(place) + place)[place < own] + before)
-        return cls(tuple(groups), torch.cat(back))
+            begins, ends = starts[first:after, None], starts[first + 1 : after + 1, None]
+            self.groups.append(Group(after - first, len(place)))
+            self._tokens.append((begins + place).minimum(ends - 1))
+            self._real.append(begins + place < ends)
+        self._places: dict[tuple[int, int], Places] = {}
+
+    def places(self, shared: int, sharing: int = 1) -> Places:
+        """For so many shared heads, each shared by so many."""
+        key = (shared, sharing)
+        if key not in self._places:
+            self._places[key] = Places.of(self._tokens, self._real, *key)
+        return self._places[key]
+
+    def parts(self, flat: torch.Tensor, shared: int, sharing: int = 1) -> Iterator[torch.Tensor]:
+        """Of vectors in order of groups, those of each group: [shared * rows, sharing * longest, size]."""
+        sizes = [shared * group.rows * sharing * group.longest for group in self.groups]
+        for group, part in zip(self.groups, flat.split(sizes), strict=True):
+            yield part.view(shared * group.rows, sharing * group.longest, -1)
 
 
 class ShortRows(torch.autograd.Function):
     """softmax(s q k' + mask) v within each row, for q [heads, tokens, size], k and v [fewer heads, tokens, size].
 
-    Gives [tokens, heads, size]. Torch's own kernel takes several times as long for its backward pass at these lengths.
+    Gives [tokens, heads, size]. The heads that share keys are computed as more queries of one. Torch's own kernel takes
+    several times as long for its backward pass at these lengths.
     """
 
     @staticmethod
     def forward(
         ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, groups: Groups
     ) -> torch.Tensor:
-        heads, kept, given = q.shape[0], [], []
-        for group in groups.groups:
-            taken = _taken(v, group)  # `v` may be a part of a larger tensor, which keeping it would keep
-            one, other, values = _rows(_taken(q, group), heads), _rows(_taken(k, group), heads), _rows(taken, heads)
-            scores = torch.baddbmm(later(group.longest, q.dtype), one, other.transpose(1, 2), alpha=scale)
-            shares = torch.softmax(scores, -1)
-            kept += [taken, shares]
-            given.append(torch.bmm(shares, values).view(heads, group.places, -1).transpose(0, 1))
-        ctx.save_for_backward(q, k, *kept)
-        ctx.scale, ctx.groups = scale, groups
-        return torch.cat(given).index_select(0, groups.back)
+        heads, shared, tokens = len(q), len(k), q.shape[1]
+        own, theirs = (shared, heads // shared), (shared,)
+        queries, keys = groups.places(*own), groups.places(*theirs)
+        one = _flat(q).index_select(0, queries.grouped)
+        other, values = (_flat(each).index_select(0, keys.grouped) for each in (k, v))
+        given = one.new_empty(len(one), v.shape[2])
+        all_shares = []
+        each_of = (groups.parts(one, *own), groups.parts(other, shared), groups.parts(values, shared))
+        for group, a, b, c, out in zip(groups.groups, *each_of, groups.parts(given, *own), strict=True):
+            mask = later(group.longest, own[1], q.dtype)
+            shares = torch.softmax(torch.baddbmm(mask, a, b.transpose(1, 2), alpha=scale), -1)
+            torch.bmm(shares, c, out=out)
+            all_shares.append(shares)
+        ctx.save_for_backward(one, other, values, *all_shares)
+        ctx.scale, ctx.groups, ctx.heads = scale, groups, (own, theirs)
+        return given.index_select(0, queries.back).view(tokens, heads, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, *kept = ctx.saved_tensors
-        heads, size, groups = q.shape[0], q.shape[2], ctx.groups.groups
-        g = gradients[0].new_zeros(sum(group.places for group in groups), heads, gradients[0].shape[2])
-        parts = g.index_copy_(0, ctx.groups.back, gradients[0]).split([group.places for group in groups])
-        found: tuple[list[torch.Tensor], ...] = ([], [], [])
-        for number, (group, part) in enumerate(zip(groups, parts, strict=True)):
-            values, shares = _rows(kept[2 * number], heads), kept[2 * number + 1]
-            one, other = _rows(_taken(q, group), heads), _rows(_taken(k, group), heads)
-            part = part.transpose(0, 1).reshape(-1, group.longest, part.shape[2])
-            dshares = torch.bmm(part, values.transpose(1, 2))
+        one, other, values, *all_shares = ctx.saved_tensors
+        groups, (own, theirs) = ctx.groups, ctx.heads
+        queries, keys = groups.places(*own), groups.places(*theirs)
+        g = pad(gradients[0].reshape(-1, values.shape[1]), (0, 0, 0, 1)).index_select(0, queries.or_zero)
+        dq, dk, dv = torch.empty_like(one), torch.empty_like(other), torch.empty_like(values)
+        of_queries = (groups.parts(each, *own) for each in (one, g, dq))
+        of_keys = (groups.parts(each, *theirs) for each in (other, values, dk, dv))
+        for shares, a, part, da, b, c, db, dc in zip(all_shares, *of_queries, *of_keys, strict=True):
+            dshares = torch.bmm(part, c.transpose(1, 2))
             dscores = torch.ops.aten._softmax_backward_data(dshares, shares, -1, shares.dtype)
-            found[0].append(_times(dscores, other, ctx.scale).view(heads, -1, size))
-            found[1].append(_times(dscores.transpose(1, 2), one, ctx.scale).view(heads, -1, size))
-            found[2].append(torch.bmm(shares.transpose(1, 2), part).view(heads, group.places, -1))
-        dq, dk, dv = (torch.cat(each, 1).index_select(1, ctx.groups.back) for each in found)
-        return dq, _summed(dk, k.shape[0]), _summed(dv, k.shape[0]), None, None
+            torch.baddbmm(da, dscores, b, beta=0, alpha=ctx.scale, out=da)
+            torch.baddbmm(db, dscores.transpose(1, 2), a, beta=0, alpha=ctx.scale, out=db)
+            torch.bmm(shares.transpose(1, 2), part, out=dc)
+        found = (each.index_select(0, places.back) for each, places in ((dq, queries), (dk, keys), (dv, keys)))
+        counts = (own[0] * own[1], own[0], own[0])
+        dq, dk, dv = (
+            each.view(-1, heads, each.shape[1]).transpose(0, 1) for each, heads in zip(found, counts, strict=True)
+        )
+        return dq, dk, dv, None, None
 
 
-def _taken(each: torch.Tensor, group: Group) -> torch.Tensor:
-    """The group's tokens and padding, of shape [heads, rows, longest, size]."""
-    return each.index_select(1, group.take).view(-1, group.rows, group.longest, each.shape[2])
-
-
-def _rows(each: torch.Tensor, heads: int) -> torch.Tensor:
-    """Rows of all heads one after the other, [heads * rows, longest, size]; heads that share their keys get copies."""
-    own = each.shape[0]
-    copies = each[:, None].expand(own, heads // own, *each.shape[1:])
-    return copies.reshape(-1, *each.shape[2:])
-
-
-def _times(one: torch.Tensor, other: torch.Tensor, scale: float) -> torch.Tensor:
-    return torch.baddbmm(one.new_empty(()), one, other, beta=0, alpha=scale)
-
-
-def _summed(g: torch.Tensor, heads: int) -> torch.Tensor:
-    """The gradients of copies, added up."""
-    return g if g.shape[0] == heads else g.view(heads, -1, *g.shape[1:]).sum(1)
+def _flat(each: torch.Tensor) -> torch.Tensor:
+    """Vectors of [heads, tokens, size] in order of tokens, [tokens * heads, size]."""
+    return each.transpose(0, 1).reshape(-1, each.shape[2])
 
 
 @lru_cache(64)
-def later(length: int, dtype: torch.dtype) -> torch.Tensor:
-    """Minus infinity where a token would see a later one, else zero; of shape [length, length]."""
-    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1)
+def later(length: int, sharing: int, dtype: torch.dtype) -> torch.Tensor:
+    """Minus infinity where a token would see a later one, else zero; of shape [sharing * length, length]."""
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(sharing, 1)
