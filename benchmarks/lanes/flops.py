@@ -39,6 +39,11 @@ def of_cpu_attention_backward(g: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any
     return int(sdpa_backward_flop_count(g, q, k, v))
 
 
+def of_product_in_place(_: Any, a: Any, b: Any, **__: Any) -> int:
+    """Torch counts none that are added in place."""
+    return int(2 * a[0] * a[1] * b[1])
+
+
 def floor(model: Any, batch: Batch) -> float:
     """The least operations for one batch."""
     config = model.config
@@ -72,7 +77,11 @@ def main(job: dict[str, Any]) -> None:
     order = epoch_order(row_lengths(examples), job["batch"], job["seed"], epoch=0, by_length=False)[:STEPS]
     batches = [collate([examples[row] for row in rows], tokenizer.pad_token_id) for rows in order]
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    own = {attention: of_cpu_attention, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: of_cpu_attention_backward}  # fmt: skip
+    own = {
+        attention: of_cpu_attention,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: of_cpu_attention_backward,
+        torch.ops.aten.addmm_: of_product_in_place,
+    }
     with FlopCounterMode(display=False, custom_mapping=own) as counter, way.in_use():
         for batch in batches:
             way.loss(batch, 0.0).backward()

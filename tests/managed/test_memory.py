@@ -121,7 +121,7 @@ def test_what_a_step_frees_waits_for_the_next_one():
         command = [sys.executable, "-I", "-c", FAULTS.format(keep=keep)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         faults[keep] = int(done.stdout.split()[-1])
-    assert faults["peak.keep_freed()"] < 1000 < faults["True"]
+    assert faults["peak.keep_freed()"] < 5000 < faults["True"]
 
 
 @pytest.fixture

@@ -121,7 +121,8 @@ def test_the_loss_of_a_head_is_torchs_own(
     smoothing: float, biased: bool, places: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a token that is nearly sure and one that is nearly impossible, in portions of any size, with filler."""
-    monkeypatch.setattr("trainer.speed.head.places_at_once", lambda _: places)
+    monkeypatch.setattr("trainer.speed.head.places_at_once", lambda *_: places)
+    monkeypatch.setattr("trainer.speed.head.places_in_cache", lambda *_: max(1, places // 2))
     torch.manual_seed(0)
     hidden, weight = torch.randn(9, 16, requires_grad=True), torch.randn(50, 16) * 5
     bias = torch.randn(50) if biased else None
@@ -158,17 +159,15 @@ def test_in_bf16_sizes_are_rounded_up_and_products_made_in_blocks_without_changi
 
 def test_sizes_are_rounded_up_to_few() -> None:
     assert [rounded(tokens) for tokens in (1, 32, 33, 255, 256, 257, 1000)] == [32, 32, 64, 256, 256, 320, 1024]
+    assert [rounded(tokens) for tokens in (1025, 1500, 3000)] == [1152, 1536, 3072]
 
 
 def test_layers_with_the_same_input_are_computed_as_one() -> None:
-    """Queries, keys and values; gate and up: four groups in each of two layers. Frozen weights are not held twice."""
+    """Queries, keys and values; gate and up: four groups in each of two layers."""
     model = adapted("llama")
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     assert fuse(model) == "14 of 14 adapted layers in fewer passes over memory, in 8 groups"
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
-    attention = model.base_model.model.model.layers[0].self_attn
-    storages = {getattr(attention, f"{name}_proj").base_layer.weight.untyped_storage().data_ptr() for name in "qkv"}
-    assert len(storages) == 1
 
 
 def test_a_layer_that_is_asked_twice_or_alone_answers_each_time() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trainer.memory.shape import Matrix, Shape
 from trainer.spec import RunSpec
-from trainer.speed import SHORT_ROW, places_at_once, rounded
+from trainer.speed import SHORT_ROW, places_at_once, places_in_cache, rounded
 from trainer.speed.like_lengths import cuts
 
 # Imported libraries, the tokenizer and what the first step loads: measured on Linux with torch 2.13.
@@ -21,7 +21,7 @@ CPU_PROCESS = 500_000_000
 BF16_KERNELS = 250_000_000
 CUDA_CONTEXT = 500_000_000  # kernels and handles of the driver, outside of torch's own count
 OPTIMIZER_BYTES = {"adamw": 8, "adamw-fused": 8, "adamw-8bit": 2, "adamw-8bit-paged": 2}  # a trained parameter
-PORTION_BYTES = {"fp32": 8, "bf16": 10}  # the logits of a portion, in fp32 again, and their softmax
+SOFTMAX_BYTES = 8  # the logits that a cache holds, in fp32 again, and their softmax
 LOGIT_BYTES = 12  # the loss's log-softmax, its gradient and that of the logits, each in fp32, at the same time
 
 
@@ -90,8 +90,9 @@ class Load:
         """Of all tokens; of rows end to end the scored ones, a portion at a time."""
         if not self.end_to_end:
             return self.tokens * vocabulary * LOGIT_BYTES
-        places = min(sum(row.scored for row in self.together), places_at_once(vocabulary))
-        return places * vocabulary * PORTION_BYTES.get(self.precision, PORTION_BYTES["bf16"])
+        scored, size = sum(row.scored for row in self.together), 4 if self.precision == "fp32" else 2
+        places, in_cache = places_at_once(vocabulary, size), places_in_cache(vocabulary, self.device)
+        return vocabulary * (min(scored, places) * size + min(scored, places, in_cache) * SOFTMAX_BYTES)
 
     @property
     def together(self) -> tuple[Row, ...]:

@@ -18,28 +18,24 @@ def makes_kernels(x: torch.Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.bfloat16
 
 
-def times(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """x weight, for x of shape [tokens, in] and weight [in, out]."""
-    if len(x) <= BLOCK or not makes_kernels(x):
-        return x @ weight
-    product = x.new_empty(len(x), weight.shape[1])
-    for part in _blocks(len(x)):
-        torch.mm(x[part], weight, out=product[part])
-    return product
+def products(*terms: tuple[torch.Tensor, torch.Tensor, float]) -> torch.Tensor:
+    """The sum of scale x weight over terms (x, weight, scale), for x of shape [tokens, in] and weight [in, out]."""
+    x, weight, _ = terms[0]
+    total = x.new_empty(len(x), weight.shape[1])
+    for part in _blocks(x):
+        for number, (x, weight, scale) in enumerate(terms):
+            total[part].addmm_(x[part], weight, beta=min(number, 1), alpha=scale)
+    return total
 
 
-def add_times(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, scale: float = 1.0) -> None:
-    """Add scale x weight to y, for y of shape [tokens, out]."""
-    for part in _blocks(len(x)) if makes_kernels(x) else (slice(None),):
-        y[part].addmm_(x[part], weight, alpha=scale)
+def over_tokens(g: torch.Tensor, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    """scale g' x, the sum over tokens, in fp32; for g of shape [tokens, out] and x [tokens, in]."""
+    total = torch.zeros(g.shape[1], x.shape[1], device=x.device)
+    for part in _blocks(x):
+        total.add_(g[part].t() @ x[part], alpha=scale)
+    return total
 
 
-def over_tokens(g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """g' x, the sum over tokens, in fp32; for g of shape [tokens, out] and x [tokens, in]."""
-    if not makes_kernels(x):
-        return (g.t() @ x).float()
-    return sum((g[part].t() @ x[part]).float() for part in _blocks(len(x)))
-
-
-def _blocks(tokens: int) -> Iterator[slice]:
-    return (slice(start, start + BLOCK) for start in range(0, tokens, BLOCK))
+def _blocks(x: torch.Tensor) -> Iterator[slice]:
+    size = BLOCK if makes_kernels(x) else max(1, len(x))
+    return (slice(start, start + size) for start in range(0, len(x), size))

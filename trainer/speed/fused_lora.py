@@ -5,7 +5,7 @@ Layers that are given the same input (queries, keys and values; gate and up) are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from peft import PeftModel
 from peft.tuners.lora.layer import Linear
 from torch.nn.functional import linear
 
-from trainer.speed.blocks import add_times, over_tokens, times
+from trainer.speed.blocks import over_tokens, products
 
 Given = tuple[torch.Tensor | None, ...]
 
@@ -21,46 +21,45 @@ Given = tuple[torch.Tensor | None, ...]
 class LoraLinears(torch.autograd.Function):
     """y_i = x W_i' + b_i + s_i (x A_i') B_i' for layers with the same x of shape [tokens, in]; W and b are frozen.
 
-    `weight` and `bias` are those of all layers, one below the other. Backward, with g = dy: dx = g W + (s g B) A;
-    dA = (s g B)' x; dB = s g' (x A'). Products of A and B are of the base's precision, their gradients of the weights'.
+    `low` is A and B of each layer in turn. Backward, with g = dy: dx = g W + (s g B) A; dA = (s g B)' x; dB = s g' (x A').
+    Products of A and B are of the base's precision, their gradients of the weights'.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scales: tuple[float, ...],
+        weights: Sequence[torch.Tensor],
+        biases: Sequence[torch.Tensor | None],
+        scales: Sequence[float],
         *low: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         a, b = torch.cat([each.to(x.dtype) for each in low[::2]]), [each.to(x.dtype) for each in low[1::2]]
-        inner = times(x, a.t())
-        # Each a tensor of its own, not a part of one: what a layer gives may be changed in place, and freed alone.
-        sizes = [len(each) for each in b]
-        given = tuple(times(x, each.t()) for each in weight.split(sizes))
-        if bias is not None:
-            for y, own in zip(given, bias.split(sizes), strict=True):
-                y.add_(own)
+        inner = products((x, a.t(), 1.0))
         parts = inner.split([each.shape[1] for each in b], 1)
-        for y, part, each, scale in zip(given, parts, b, scales, strict=True):
-            add_times(y, part, each.t(), scale)
-        ctx.save_for_backward(x, inner, weight, a, *b)
-        ctx.scales, ctx.dtype = scales, low[0].dtype
+        given = tuple(
+            products((x, weight.t(), 1.0), (part, each.t(), scale))
+            for weight, part, each, scale in zip(weights, parts, b, scales, strict=True)
+        )
+        for y, bias in zip(given, biases, strict=True):
+            if bias is not None:
+                y.add_(bias)
+        ctx.save_for_backward(x, inner, a, *b)
+        ctx.weights, ctx.scales, ctx.dtype = weights, scales, low[0].dtype
         return given
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Given:
-        x, inner, weight, a, *b = ctx.saved_tensors
+        x, inner, a, *b = ctx.saved_tensors
         ranks = [each.shape[1] for each in b]
-        outer = torch.cat([times(g, each).mul_(s) for g, each, s in zip(gradients, b, ctx.scales, strict=True)], 1)
+        outer = torch.cat([products(term) for term in zip(gradients, b, ctx.scales, strict=True)], 1)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = times(torch.cat(gradients, 1) if len(gradients) > 1 else gradients[0], weight)
-            add_times(dx, outer, a)
+            base = ((g, weight, 1.0) for g, weight in zip(gradients, ctx.weights, strict=True))
+            dx = products(*base, (outer, a, 1.0))
         da = over_tokens(outer, x).to(ctx.dtype).split(ranks)
         parts = zip(gradients, inner.split(ranks, 1), ctx.scales, strict=True)
-        db = [over_tokens(g, part).mul_(s).to(ctx.dtype) for g, part, s in parts]
+        db = [over_tokens(*part).to(ctx.dtype) for part in parts]
         return dx, None, None, None, *(each for pair in zip(da, db, strict=True) for each in pair)
 
 
@@ -109,10 +108,8 @@ class Siblings:
         self._low = [(layer.lora_A[name], layer.lora_B[name]) for layer, name in zip(layers, names, strict=True)]
         self._scales = tuple(float(layer.scaling[name]) for layer, name in zip(layers, names, strict=True))
         self._dropout = [getattr(layer.lora_dropout[name], "p", 0.0) for layer, name in zip(layers, names, strict=True)]
-        bases = [layer.base_layer for layer in layers]
-        self._weight, self._bias = _joined([base.weight for base in bases]), bases[0].bias
-        if self._bias is not None:
-            self._bias = _joined([base.bias for base in bases])
+        self._weights = [layer.base_layer.weight for layer in layers]
+        self._biases = [layer.base_layer.bias for layer in layers]
         self._x: torch.Tensor | None = None
         self._given: dict[int, torch.Tensor] = {}
         for number, layer in enumerate(layers):
@@ -122,7 +119,7 @@ class Siblings:
         layer = self._layers[number]
 
         def forward(x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-            casting = torch.is_autocast_enabled(x.device.type) or x.dtype != self._weight.dtype
+            casting = torch.is_autocast_enabled(x.device.type) or x.dtype != self._weights[0].dtype
             if casting or arguments or named or layer.disable_adapters or layer.merged:
                 return ordinary(x, *arguments, **named)
             if self._x is not x or number not in self._given:
@@ -139,13 +136,13 @@ class Siblings:
         low = [(a.weight, b.weight) for a, b in self._low]
         if not training or not any(self._dropout):
             found: Iterable[torch.Tensor] = LoraLinears.apply(
-                flat, self._weight, self._bias, self._scales, *(each for pair in low for each in pair)
+                flat, self._weights, self._biases, self._scales, *(each for pair in low for each in pair)
             )
             return found
-        bases = [layer.base_layer for layer in self._layers]
+        own = zip(self._weights, self._biases, low, self._scales, self._dropout, strict=True)
         return [
-            NoisyLoraLinear.apply(flat, base.weight, base.bias, *pair, scale, dropout)
-            for base, pair, scale, dropout in zip(bases, low, self._scales, self._dropout, strict=True)
+            NoisyLoraLinear.apply(flat, weight, bias, *pair, scale, dropout)
+            for weight, bias, pair, scale, dropout in own
         ]
 
 
@@ -191,18 +188,7 @@ def _siblings(model: Any, layers: list[Any]) -> list[list[Any]]:
         model.train(was_training)
         for hook in hooks:
             hook.remove()
-    groups: dict[object, list[Any]] = {}
+    groups: dict[int, list[Any]] = {}
     for place, layer in enumerate(layers):
-        kind = id(inputs[place]) if place in inputs else -place
-        groups.setdefault((kind, layer.base_layer.bias is None), []).append(layer)
+        groups.setdefault(id(inputs[place]) if place in inputs else -place, []).append(layer)
     return list(groups.values())
-
-
-def _joined(weights: list[torch.nn.Parameter]) -> torch.Tensor:
-    """One tensor of all of them, of which they become parts."""
-    if len(weights) == 1:
-        return weights[0].data
-    whole = torch.cat([each.data for each in weights])
-    for each, part in zip(weights, whole.split([len(each) for each in weights]), strict=True):
-        each.data = part
-    return whole

@@ -9,41 +9,31 @@ from typing import Any
 import torch
 from torch.nn.functional import linear
 
-from trainer.speed import places_at_once
+from trainer.speed import places_at_once, places_in_cache
 
 
 class HeadLoss(torch.autograd.Function):
     """Mean cross-entropy of softmax(h W' + b) for h of shape [places, width], W [vocabulary, width] and b frozen.
 
     With label smoothing e a place's loss is lse(z) - (1 - e) z_target - e mean(z), as torch's own. Its gradient by the
-    logits z is softmax(z) less what the target is to be; it is taken through W in the forward pass and kept as [places,
-    width]. Places without a target are filler.
+    logits z is softmax(z) less what the target is to be; it takes their place, is taken through W in the forward pass and
+    kept as [places, width]. Places without a target are filler.
     """
 
     @staticmethod
     def forward(
         ctx: Any, h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, e: float
     ) -> torch.Tensor:
-        places = places_at_once(weight.shape[0])
+        places = places_at_once(len(weight), h.element_size())
         total = torch.zeros((), device=h.device)
         gradient = torch.empty_like(h) if ctx.needs_input_grad[0] else None
         for start in range(0, len(h), places):
-            part, wanted = h[start : start + places], targets[start : start + places, None]
+            part, wanted = h[start : start + places], targets[start : start + places]
             logits = linear(part, weight, bias)
-            whole = torch.softmax(logits, -1, dtype=torch.float32)
-            logits, shares = logits[: len(wanted)], whole[: len(wanted)]
-            highest, place = logits.max(-1, keepdim=True)
-            # The likeliest token's share is at least one of the vocabulary's, so its logarithm is always sound.
-            lse = highest.float() - shares.gather(1, place).log()
-            total += (lse - (1 - e) * logits.gather(1, wanted).float()).sum()
-            if e:
-                total -= e * logits.mean(-1, dtype=torch.float32).sum()
-                shares -= e / weight.shape[0]
+            total += _loss(logits, wanted, e)
             if gradient is not None:
-                shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, e - 1))
-                whole[len(wanted) :] = 0
-                torch.mm(whole.to(h.dtype), weight, out=gradient[start : start + places])
-            del logits, shares, whole  # before the next portion's are made
+                torch.mm(logits.to(h.dtype), weight, out=gradient[start : start + places])
+            del logits  # before the next portion's are made
         ctx.save_for_backward(gradient)
         ctx.targets = len(targets)
         return total / len(targets)
@@ -52,6 +42,26 @@ class HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * (gradients[0] / ctx.targets).to(gradient.dtype), None, None, None, None
+
+
+def _loss(logits: torch.Tensor, targets: torch.Tensor, e: float) -> torch.Tensor:
+    """The summed loss of [places, vocabulary]; the logits become their own gradient, that of filler zero."""
+    total, vocabulary = torch.zeros((), device=logits.device), logits.shape[1]
+    logits[len(targets) :] = 0
+    at_once = places_in_cache(vocabulary, logits.device.type)
+    for start in range(0, len(targets), at_once):
+        wanted = targets[start : start + at_once, None]
+        part = logits[start : start + len(wanted)]
+        shares = torch.softmax(part, -1, dtype=torch.float32)
+        highest, place = part.max(-1, keepdim=True)
+        # The likeliest token's share is at least one of the vocabulary's, so its logarithm is always sound.
+        lse = highest.float() - shares.gather(1, place).log()
+        total += (lse - (1 - e) * part.gather(1, wanted).float()).sum()
+        if e:
+            total -= e * part.mean(-1, dtype=torch.float32).sum()
+            shares -= e / vocabulary
+        part.copy_(shares.scatter_add_(1, wanted, shares.new_full(wanted.shape, e - 1)))
+    return total
 
 
 class Head:
