@@ -15,9 +15,10 @@ from trainer.data.masks import IGNORED, Example
 from trainer.models.adapting import with_lora
 from trainer.spec import Lora, Training
 from trainer.speed import SHORT_ROW, rounded
-from trainer.speed.choice import choose_way
+from trainer.speed.choice import choose_way, fuse_all
 from trainer.speed.flat import Flat, flatten
 from trainer.speed.fused_lora import fuse
+from trainer.speed.gates import fuse_gates
 from trainer.speed.head import HeadLoss
 from trainer.speed.like_lengths import cuts
 from trainer.speed.padded import Padded
@@ -89,7 +90,7 @@ def test_rows_end_to_end_learn_the_same_in_every_family_or_are_padded(family: st
         allowed = 1e-4 * wanted.norm() + 2 * (its - wanted).norm() + 1e-7
         assert (mine - wanted).norm() <= allowed
     assert isinstance(way, Padded) == (family in PADDED), why
-    assert {"adapted_layers", "norms"} <= why.keys()
+    assert {"adapted_layers", "norms", "gates"} <= why.keys()
 
 
 @pytest.mark.parametrize("lengths", [[1], [2], [SHORT_ROW], [1, 1, 7], [5, 60, 64, 64, 70, SHORT_ROW]])
@@ -260,6 +261,7 @@ def test_layers_that_are_computed_again_know_their_rows() -> None:
     model = adapted("llama")
     batch, flat = collate(ROWS, 0), Flat(model)
     ordinary = loss_and_gradients(flat, model, batch)
+    fuse_all(model)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.enable_input_require_grads()
     model.train()
@@ -267,3 +269,42 @@ def test_layers_that_are_computed_again_know_their_rows() -> None:
     with flat.in_use():
         flat.loss(batch, 0.0).backward()
     assert_same(ordinary, (ordinary[0], [weight.grad for weight in model.parameters() if weight.grad is not None]))
+
+
+def kept_by(mlp: Any, x: torch.Tensor) -> tuple[torch.Tensor, set[tuple[int, int]]]:
+    """What it gives, and the place and width of each tensor of several tokens that it keeps for its backward pass."""
+    kept = set()
+
+    def keep(each: torch.Tensor) -> torch.Tensor:
+        if each.numel() // each.shape[-1] == x.shape[1]:
+            kept.add((each.data_ptr(), each.shape[-1]))
+        return each
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda each: each):
+        return mlp(x), kept
+
+
+def test_an_mlp_with_a_gate_keeps_two_wide_tensors_and_gives_the_same_bits() -> None:
+    model = adapted("llama").eval()
+    mlp = model.base_model.model.model.layers[0].mlp
+    found = []
+    for gates in (False, True):
+        fuse_all(model) if gates else fuse(model)
+        x = torch.randn(1, 7, mlp.gate_proj.in_features, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y, kept = kept_by(mlp, x)
+        y.square().sum().backward()
+        weights = [each.grad for each in mlp.parameters() if each.grad is not None]
+        found.append((y, x.grad, *weights))
+        model.zero_grad(set_to_none=True)
+        wide = [width for _, width in kept if width == mlp.gate_proj.out_features]
+        assert len(wide) == (2 if gates else 4)
+    assert len(found[0]) == 8
+    assert all(map(torch.equal, *found))
+
+
+def test_an_mlp_that_does_more_than_its_parts_say_is_left_alone() -> None:
+    model = adapted("llama")
+    mlp = model.base_model.model.model.layers[0].mlp
+    ordinary = mlp.forward
+    mlp.forward = lambda x: 2 * ordinary(x)
+    assert fuse_gates(model).startswith("1 of 2 MLPs")

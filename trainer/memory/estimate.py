@@ -32,6 +32,7 @@ class Kept(NamedTuple):
     queries: int  # queries, keys and values (repeated to the width of the queries), what attention gives
     keys: int
     inner: int  # the MLP's gate, its activation, up, and their product
+    again: int = 2  # of the inner ones, that are made again where rows lie end to end
 
 
 GENERIC = Kept(4, 4, 0, 4)
@@ -40,11 +41,11 @@ FAMILIES = dict.fromkeys(("llama", "mistral", "qwen2", "gemma", "granite", "smol
     "olmo2": Kept(4, 5, 1, 4),
     "gemma2": Kept(6, 4, 0, 4),  # a second norm behind attention and behind the MLP
     "gemma3_text": Kept(6, 5, 1, 4),
-    "glm4": Kept(6, 5, 0, 4),
-    "phi3": Kept(4, 5, 0, 4),
+    "glm4": Kept(6, 5, 0, 4, 0),
+    "phi3": Kept(4, 5, 0, 4, 0),
     "cohere2": Kept(3, 4, 0, 4),  # attention and MLP share a norm
-    "starcoder2": Kept(4, 4, 0, 2),  # an MLP without a gate
-    "gpt_neox": Kept(3, 5, 0, 2),
+    "starcoder2": Kept(4, 4, 0, 2, 0),  # an MLP without a gate
+    "gpt_neox": Kept(3, 5, 0, 2, 0),
 }
 
 
@@ -199,7 +200,8 @@ def _end_to_end(shape: Shape, spec: RunSpec, load: Load, adapted: list[Matrix]) 
     kept, size = FAMILIES.get(shape.family, GENERIC), 4 if load.precision == "fp32" else 2
     one = [each for each in adapted if each.layer == 0]
     numbers = kept.hidden * shape.hidden + (kept.queries - 2) * shape.queries + (kept.keys + 2) * shape.keys
-    numbers += _inner(shape, kept, one)
+    again = max(0, kept.again - bool(spec.lora.dropout))  # dropout keeps the input that it drops parts of
+    numbers += shape.inner * (kept.inner - again) if again else _inner(shape, kept, one)
     numbers += spec.lora.rank * len(one) + (sum(each.columns for each in one) if spec.lora.dropout else 0)
     short = sorted(row.tokens for row in load.together if load.device == "cpu" and 0 < row.tokens <= SHORT_ROW)
     scores = sum((after - first) * short[after - 1] ** 2 for first, after in cuts(short))

@@ -15,6 +15,7 @@ from trainer.spec import Training
 from trainer.speed.attention import Unfit
 from trainer.speed.flat import Flat, flatten
 from trainer.speed.fused_lora import fuse, is_fused
+from trainer.speed.gates import fuse_gates
 from trainer.speed.head import Head
 from trainer.speed.norms import fuse_norms
 from trainer.speed.padded import Padded
@@ -34,8 +35,8 @@ def choose_way(model: Any, examples: Sequence[Example], pad: int, training: Trai
 
 
 def fuse_all(model: Any) -> dict[str, str]:
-    """Let adapted layers and norms compute in fewer passes, where they can; returns what was done, in words."""
-    return {"adapted_layers": fuse(model), "norms": fuse_norms(model)}
+    """Let adapted layers and norms compute in fewer passes, and MLPs keep less, where they can; returns what was done, in words."""
+    return {"adapted_layers": fuse(model), "norms": fuse_norms(model), "gates": fuse_gates(model)}
 
 
 def fuse_like(model: Any, other: Any) -> Any:

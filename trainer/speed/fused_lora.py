@@ -13,6 +13,7 @@ from peft import PeftModel
 from peft.tuners.lora.layer import Linear
 from torch.nn.functional import linear
 
+from trainer.speed.again import Recipe, recipe_of
 from trainer.speed.blocks import over_tokens, products
 
 Given = tuple[torch.Tensor | None, ...]
@@ -21,7 +22,7 @@ Given = tuple[torch.Tensor | None, ...]
 class LoraLinears(torch.autograd.Function):
     """y_i = x W_i' + b_i + s_i (x A_i') B_i' for layers with the same x of shape [tokens, in]; W and b are frozen.
 
-    `low` is A and B of each layer in turn. Backward, with g = dy: dx = g W + (s g B) A; dA = (s g B)' x; dB = s g' (x A').
+    `recipe` makes x again, `low` is A and B of each layer in turn. Backward, with g = dy: dx = g W + (s g B) A; dA = (s g B)' x; dB = s g' (x A').
     Products of A and B are of the base's precision, their gradients of the weights'.
     """
 
@@ -32,6 +33,7 @@ class LoraLinears(torch.autograd.Function):
         weights: Sequence[torch.Tensor],
         biases: Sequence[torch.Tensor | None],
         scales: Sequence[float],
+        recipe: Recipe,
         *low: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         a, b = torch.cat([each.to(x.dtype) for each in low[::2]]), [each.to(x.dtype) for each in low[1::2]]
@@ -44,13 +46,15 @@ class LoraLinears(torch.autograd.Function):
         for y, bias in zip(given, biases, strict=True):
             if bias is not None:
                 y.add_(bias)
-        ctx.save_for_backward(x, inner, a, *b)
-        ctx.weights, ctx.scales, ctx.dtype = weights, scales, low[0].dtype
+        ctx.save_for_backward(inner, a, *b, *recipe.of)
+        ctx.weights, ctx.scales, ctx.make, ctx.dtype = weights, scales, recipe.make, low[0].dtype
         return given
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Given:
-        x, inner, a, *b = ctx.saved_tensors
+        inner, a, *others = ctx.saved_tensors
+        b, of = others[: len(ctx.scales)], others[len(ctx.scales) :]
+        x = ctx.make(*of).reshape(len(inner), -1)
         ranks = [each.shape[1] for each in b]
         outer = torch.cat([products(term) for term in zip(gradients, b, ctx.scales, strict=True)], 1)
         dx = None
@@ -60,7 +64,7 @@ class LoraLinears(torch.autograd.Function):
         da = over_tokens(outer, x).to(ctx.dtype).split(ranks)
         parts = zip(gradients, inner.split(ranks, 1), ctx.scales, strict=True)
         db = [over_tokens(*part).to(ctx.dtype) for part in parts]
-        return dx, None, None, None, *(each for pair in zip(da, db, strict=True) for each in pair)
+        return dx, None, None, None, None, *(each for pair in zip(da, db, strict=True) for each in pair)
 
 
 class NoisyLoraLinear(torch.autograd.Function):
@@ -136,7 +140,7 @@ class Siblings:
         low = [(a.weight, b.weight) for a, b in self._low]
         if not training or not any(self._dropout):
             found: Iterable[torch.Tensor] = LoraLinears.apply(
-                flat, self._weights, self._biases, self._scales, *(each for pair in low for each in pair)
+                flat, self._weights, self._biases, self._scales, recipe_of(x), *(each for pair in low for each in pair)
             )
             return found
         own = zip(self._weights, self._biases, low, self._scales, self._dropout, strict=True)
