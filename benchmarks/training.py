@@ -28,6 +28,7 @@ EVERY_LANE = (
 QUALITY = 0.02  # of the reduction of the held-out loss: by how much a lane may learn less and still count as equal
 # What Fettle has to reach in real tokens a second, at the lower end of the interval.
 BOUNDS = {("6M", "trl"): 8.0, ("6M", "tuned"): 1.6, ("135M", "trl"): 6.0, ("135M", "tuned"): 2.0}
+BOUNDS |= {(f"{shape}-even", "tuned"): 1.3 for shape in ("6M", "135M")}
 WHOLE = {("6M", "trl"): 3.0}  # and in whole jobs an hour
 BEFORE = {
     "trl": 0.4

@@ -18,7 +18,7 @@ from racing import LANES, ROOT
 from racing.rivals import interpreter
 
 BATCH, RANK, RATE = 8, 16, 5e-3
-SHAPES = {"6M": 40, "135M": 8}  # steps of one run
+SHAPES = {"6M": 40, "135M": 8, "6M-even": 40, "135M-even": 8}  # steps of one run
 LEARNED = 0.2  # the least part of the loss that a run has to take away: below, equal quality means nothing
 
 
