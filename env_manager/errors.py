@@ -103,7 +103,7 @@ _UV_SYMPTOMS = (
         "Behind a company proxy, name its certificate file in pip's configuration (`cert`) or in SSL_CERT_FILE.",
     ),
     _Symptom(
-        r"\b401\b|\b403\b|unauthorized|forbidden",
+        r"\((401|403)\b|unauthorized|forbidden",  # a bare number may be that of a line in a traceback
         "index-refused",
         "The package index refused the request (not authorised).",
         "Check the user name and password of the index in pip's or uv's configuration.",
@@ -130,7 +130,7 @@ _UV_SYMPTOMS = (
     ),
     _Symptom(
         r"error sending request|dns error|failed to lookup address|connection (refused|reset)|connect error|"
-        r"could not connect|tcp connect|timed? ?out|failed to fetch|request failed after|\b50[0-9]\b|network",
+        r"could not connect|tcp connect|timed? ?out|failed to fetch|request failed after|\(50[0-9]\b|network",
         "index-unreachable",
         "The package index cannot be reached.",
         "Check the network connection, the proxy and the index in pip's configuration, then try again.",

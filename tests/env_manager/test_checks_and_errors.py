@@ -227,6 +227,11 @@ def test_a_lock_is_read_with_hashes_and_dependants():
         ("error: Failed to fetch\n  cause: HTTP status client error (401 Unauthorized)", "index-refused"),
         ("error: Request failed after 3 retries\n  cause: dns error", "index-unreachable"),
         ("error: Failed to fetch\n  cause: HTTP status server error (503 Service Unavailable)", "index-unreachable"),
+        (
+            "error: Querying Python at `python3.11` failed with exit status: 1\n"
+            'File "<frozen posixpath>", line 401, in realpath\nOSError: [Errno 30] Read-only file system',
+            "no-permission",
+        ),
         ("error: No solution found\n  cause: Because a==1 depends on b==2 and you require b==3", "resolve-impossible"),
         ("error: No solution found\n  cause: Because there is no version of a==9", "package-missing"),
         ("error: No interpreter found for Python 3.11 in managed installations", "python-missing"),
