@@ -184,6 +184,7 @@ class Build:
             write_label(self.folder, Label(*checked(generation.name, "")))
         durable.sync_tree(self.folder)
         durable.replace_json(self.folder / MANIFEST, generation.record())
+        durable.sync_folder(self.folder)
         final = self.store.envs / self.id
         self.folder.rename(final)
         durable.sync_folder(self.store.envs)

@@ -17,7 +17,20 @@ if sys.platform != "win32":
 
 
 def replace_text(file: Path, text: str) -> None:
-    """Replace a file in one step: a reader sees the old text or the new, also after a power cut."""
+    """Replace a file in one step: a reader sees the old text or the new, also after a power cut.
+
+    An OSError means that the old one is still there.
+    """
+    names = _opened(file.parent)  # before, for once the file is replaced nothing may fail
+    try:
+        _replace(file, text)
+        with suppress(OSError):  # then a power cut decides which of the two stays
+            _sync(names)
+    finally:
+        _close(names)
+
+
+def _replace(file: Path, text: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
@@ -32,7 +45,6 @@ def replace_text(file: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    sync_folder(file.parent)
 
 
 def _hold(handle: int) -> None:
@@ -100,13 +112,25 @@ def append_line(file: Path, line: str) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable; Windows has no such call and keeps them in its journal."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
+    names = _opened(folder)
     try:
-        os.fsync(handle)
+        _sync(names)
     finally:
-        os.close(handle)
+        _close(names)
+
+
+def _opened(folder: Path) -> int | None:
+    return os.open(folder, os.O_RDONLY) if os.name == "posix" else None
+
+
+def _sync(names: int | None) -> None:
+    if names is not None:
+        os.fsync(names)
+
+
+def _close(names: int | None) -> None:
+    if names is not None:
+        os.close(names)
 
 
 def sync_tree(folder: Path) -> None:
