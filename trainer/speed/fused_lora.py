@@ -22,8 +22,8 @@ Given = tuple[torch.Tensor | None, ...]
 class LoraLinears(torch.autograd.Function):
     """y_i = x W_i' + b_i + s_i (x A_i') B_i' for layers with the same x of shape [tokens, in]; W and b are frozen.
 
-    `recipe` makes x again, `low` is A and B of each layer in turn. Backward, with g = dy: dx = g W + (s g B) A; dA = (s g B)' x; dB = s g' (x A').
-    Products of A and B are of the base's precision, their gradients of the weights'.
+    `recipe` makes x again, `low` is A and B of each layer in turn. Backward, with g = dy: dx = g W + (s g B) A;
+    dA = (s g B)' x; dB = s g' (x A'). Products of A and B are of the base's precision, their gradients of the weights'.
     """
 
     @staticmethod
