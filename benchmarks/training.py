@@ -20,7 +20,7 @@ from pathlib import Path
 
 from racing import rivals, single
 from racing.figures import at_least, at_most, report
-from racing.runs import BATCH, SHAPES, Cheated, Result, Work, prepare, run
+from racing.runs import BATCH, SHAPES, Cheated, Result, Work, from_the_window, prepare, run
 
 EVERY_LANE = (
     "trl,trl-tuned,trl-packed,peft,peft-tuned,llamafactory,llamafactory-tuned,unsloth,unsloth-tuned"  # in this order
@@ -30,9 +30,8 @@ QUALITY = 0.02  # of the reduction of the held-out loss: by how much a lane may 
 BOUNDS = {("6M", "trl"): 8.0, ("6M", "tuned"): 1.6, ("135M", "trl"): 6.0, ("135M", "tuned"): 2.0}
 BOUNDS |= {(f"{shape}-even", "tuned"): 1.3 for shape in ("6M", "135M")}
 WHOLE = {("6M", "trl"): 3.0}  # and in whole jobs an hour
-BEFORE = {
-    "trl": 0.4
-}  # the most of a rival's time from the start to the first step, when rows and model were used before
+# The most of a rival's time from the start to the first step, when rows and model were used before; and from the window.
+BEFORE, FROM_THE_WINDOW = {"trl": 0.4}, {"trl": 0.2}
 
 
 def main() -> int:
@@ -85,6 +84,8 @@ def race(work: Work, lane: str, count: int) -> bool:
         held.append(at_least(f"{about}whole jobs", sooner, WHOLE[work.shape, lane]))
     if lane in BEFORE:
         held.append(at_most(f"{about}time to the first step", [o.before / t.before for o, t in both], BEFORE[lane]))
+        clicked = [from_the_window(work) / t.before for t in theirs]
+        held.append(at_most(f"{about}time from a click to the first step", clicked, FROM_THE_WINDOW[lane]))
     return all(held)
 
 

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.operations import Operations, follow_events
 from app.paths import open_home
+from app.standby import prepare_for
 from env_manager.generations import Store
 from racing import LANES, ROOT
 from racing.rivals import interpreter
+from trainer.spec import RunSpec
 
 BATCH, RANK, RATE = 8, 16, 5e-3
 SHAPES = {"6M": 40, "135M": 8, "6M-even": 40, "135M-even": 8}  # steps of one run
+FILLED_IN = 10.0  # seconds between the form's first word and the click
 LEARNED = 0.2  # the least part of the loss that a run has to take away: below, equal quality means nothing
 
 
@@ -156,14 +160,18 @@ def require_work_done(work: Work, lane: str, told: dict[str, Any], loss: float) 
         raise Cheated(f"{lane} has hardly learned: {work.base_loss:.3f} nats before, {loss:.3f} after")
 
 
-def fettle(job: dict[str, Any]) -> dict[str, Any]:
-    """A run by the product's own command."""
-    settings = {
+def settings_of(job: dict[str, Any]) -> dict[str, Any]:
+    """What a run of Fettle is asked for; everything else is as it comes."""
+    return {
         "training.epochs": 1, "training.batch_size": job["batch"], "lora.rank": job["rank"], "lora.alpha": 2 * job["rank"],
         "optimizer.learning_rate": job["rate"], "optimizer.schedule": "linear", "optimizer.warmup": 0, "training.seed": job["seed"],
         "data.train_on": "assistant", "data.max_length": 1024,
     } | job.get("settings", {})  # fmt: skip
-    changes = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
+
+
+def fettle(job: dict[str, Any]) -> dict[str, Any]:
+    """A run by the product's own command."""
+    changes = [argument for name, value in settings_of(job).items() for argument in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "app.cli", "train", "--model", job["model"], "--data", job["train"], "--output"]
     done = subprocess.run([*command, job["output"], "--json", *changes], capture_output=True, text=True, cwd=ROOT)
     events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -176,6 +184,22 @@ def fettle(job: dict[str, Any]) -> dict[str, Any]:
         "adapter": last["adapter"], "steps": len(steps), "tokens": last["real_tokens"], "first": began,
         "seconds": steps[-1]["time"] - began, "peak_bytes": peak(events), "losses": [event["loss"] for event in steps],
     }  # fmt: skip
+
+
+def from_the_window(work: Work) -> float:
+    """Seconds from a click on Start to the first step, with a trainer that stood by while the form was filled in."""
+    operations = Operations(open_home())
+    with tempfile.TemporaryDirectory() as folder:
+        job = job_of(work, "fettle", Path(folder)) | {"settings": {"training.max_steps": 1}}
+        spec = RunSpec(model=job["model"]).with_changes({"data.train": job["train"], **settings_of(job)})
+        prepare_for(operations, spec)
+        time.sleep(FILLED_IN)
+        clicked = time.time()
+        followed = operations.start_run(spec, Path(job["output"]))
+        events = list(follow_events(followed.folder))
+    if events[-1]["type"] != "done":
+        sys.exit(f"error: fettle failed: {events[-1]}")
+    return next(float(event["time"]) for event in events if event.get("phase") == "training") - clicked
 
 
 def peak(events: list[dict[str, Any]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,34 +36,39 @@ def fuse_gates(model: Any) -> str:
     """Let every MLP that is down(f(gate(x)) up(x)) compute as above; returns how many do, in words."""
     mlps = [module for layer in decoder_layers(model) for module in layer.modules()]
     mlps = [module for module in mlps if all(hasattr(module, part) for part in PARTS)]
-    fused = sum(_fuse(mlp, model.dtype) for mlp in mlps)
+    same: dict[object, bool] = {}  # of MLPs that are made alike, one speaks for all
+    fused = 0
+    for mlp in mlps:
+        made = id(mlp) if "forward" in vars(mlp) else repr(mlp)
+        if made not in same:
+            same[made] = _gives_the_same(mlp, model.dtype)
+        if same[made]:
+            mlp.forward = partial(_forward, mlp, mlp.forward)
+            fused += 1
     return f"{fused} of {len(mlps)} MLPs with a gate make two of four tensors again in place of keeping them"
 
 
-def _fuse(mlp: Any, dtype: torch.dtype) -> bool:
-    """Try it on random tokens, forward and backward; True where it computes the same, bit for bit."""
-    ordinary = mlp.forward
-
-    def forward(x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
-        if arguments or named:
-            given: torch.Tensor = ordinary(x, *arguments, **named)
-            return given
-        gate, up = mlp.gate_proj(x), mlp.up_proj(x)
-        product = Gated.apply(gate, up, mlp.act_fn)
-        given = mlp.down_proj(can_be_made_again(product, lambda gate, up: mlp.act_fn(gate).mul_(up), gate, up))
+def _forward(mlp: Any, ordinary: Any, x: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
+    if arguments or named:
+        given: torch.Tensor = ordinary(x, *arguments, **named)
         return given
+    gate, up = mlp.gate_proj(x), mlp.up_proj(x)
+    product = Gated.apply(gate, up, mlp.act_fn)
+    given = mlp.down_proj(can_be_made_again(product, lambda gate, up: mlp.act_fn(gate).mul_(up), gate, up))
+    return given
 
+
+def _gives_the_same(mlp: Any, dtype: torch.dtype) -> bool:
+    """Try it on random tokens, forward and backward; True where it computes the same, bit for bit."""
     was_training = mlp.training
     mlp.eval()
     try:
-        same = all(map(torch.equal, _tried(ordinary, mlp, dtype), _tried(forward, mlp, dtype)))
+        ways = mlp.forward, partial(_forward, mlp, mlp.forward)
+        return all(map(torch.equal, *(_tried(way, mlp, dtype) for way in ways)))
     except (TypeError, ValueError, RuntimeError, AttributeError):
-        same = False
+        return False
     finally:
         mlp.train(was_training)
-    if same:
-        mlp.forward = forward
-    return same
 
 
 def _tried(compute: Any, mlp: Any, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
