@@ -1,0 +1,1 @@
+"""Pictures: read, made into what a model takes, and trained on."""
