@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
+from trainer.data.pictures import Pictures
 from trainer.data.problems import RowError, shorten
 from trainer.data.samples import Message, Place, Sample
 from trainer.data.turns import from_sharegpt, read_tools, read_turns
@@ -56,12 +57,12 @@ class Format:
 _FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "preference": (("chosen", "rejected"), ("prompt", "system", "tools")),
     "kto": (("prompt", "completion", "label"), ("system",)),
-    "messages": (("messages",), ("system", "tools")),
-    "sharegpt": (("conversations",), ("system", "tools")),
-    "prompt-completion": (("prompt", "completion"), ("system", "tools")),
-    "alpaca": (("instruction", "output"), ("input", "system", "history")),
-    "question-answer": (("question", "answer"), ("system",)),
-    "text": (("text",), ()),
+    "messages": (("messages",), ("system", "tools", "images")),
+    "sharegpt": (("conversations",), ("system", "tools", "images")),
+    "prompt-completion": (("prompt", "completion"), ("system", "tools", "images")),
+    "alpaca": (("instruction", "output"), ("input", "system", "history", "images")),
+    "question-answer": (("question", "answer"), ("system", "images")),
+    "text": (("text",), ("images",)),
 }
 
 
@@ -74,6 +75,8 @@ def detect(columns: Collection[str], asked: str = "auto", mapping: Mapping[str, 
         if asked not in ("auto", name) or (asked == "auto" and not _named_fit(mapping, (*needed, *may))):
             continue
         column = {part: named.get(part, part) for part in (*needed, *may)}
+        if "images" in may and "image" in columns and column["images"] not in columns:
+            column["images"] = "image"
         if all(column[part] in columns for part in needed) or asked == name:
             there = {part: place for part, place in column.items() if part in needed or place in columns}
             return Format(name, there, needed)
@@ -162,23 +165,25 @@ def to_sample(form: Format, row: Row, place: Place) -> tuple[Sample, list[tuple[
         raise RowError("columns-missing", f"the column `{missing[0]}` is missing (there are: {there}).", missing[0])
     if form.later:
         raise RowError("preference", f"this is a row of the format {form}, which cannot be trained on yet.")
-    return _BUILDERS[form.name](form, row, place)
+    pictures = Pictures.of_column(_part(form, row, "images"), form.parts.get("images", ""))
+    return _BUILDERS[form.name](form, row, place, pictures)
 
 
 Built = tuple[Sample, list[tuple[str, str, str]]]
 
 
-def _messages(form: Format, row: Row, place: Place) -> Built:
+def _messages(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     column = form.parts["messages"]
-    return _conversation(form, row, place, read_turns(row[column], column))
+    return _conversation(form, row, place, pictures, read_turns(row[column], column, pictures))
 
 
-def _sharegpt(form: Format, row: Row, place: Place) -> Built:
+def _sharegpt(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     column = form.parts["conversations"]
-    return _conversation(form, row, place, read_turns(from_sharegpt(row[column], column), column))
+    turns = read_turns(from_sharegpt(row[column], column), column, pictures)
+    return _conversation(form, row, place, pictures, turns)
 
 
-def _prompt_completion(form: Format, row: Row, place: Place) -> Built:
+def _prompt_completion(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     asks, answers = form.parts["prompt"], form.parts["completion"]
     prompt, completion = row[asks], row[answers]
     if isinstance(prompt, list) and isinstance(completion, list):
@@ -187,18 +192,18 @@ def _prompt_completion(form: Format, row: Row, place: Place) -> Built:
                 f"`{asks}` and `{answers}` hold lists of texts, so these are whole columns; write each row by itself."
             )
             raise RowError("content-type", detail, asks, prompt)
-        turns = read_turns(prompt + completion, f"{asks}+{answers}")
-        return _conversation(form, row, place, turns)
-    sample, odd = _conversation(form, row, place, (_pair(prompt, asks, completion, answers), []))
-    return Sample("completion", place, sample.messages, sample.tools, prompt=prompt, completion=completion), odd
+        turns = read_turns(prompt + completion, f"{asks}+{answers}", pictures)
+        return _conversation(form, row, place, pictures, turns)
+    sample, odd = _conversation(form, row, place, pictures, (_pair(prompt, asks, completion, answers), []))
+    return replace(sample, kind="completion", prompt=prompt, completion=completion), odd
 
 
-def _question_answer(form: Format, row: Row, place: Place) -> Built:
+def _question_answer(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     asks, answers = form.parts["question"], form.parts["answer"]
-    return _conversation(form, row, place, (_pair(row[asks], asks, row[answers], answers), []))
+    return _conversation(form, row, place, pictures, (_pair(row[asks], asks, row[answers], answers), []))
 
 
-def _alpaca(form: Format, row: Row, place: Place) -> Built:
+def _alpaca(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     asks, answers = form.parts["instruction"], form.parts["output"]
     more = _part(form, row, "input")
     asked = _text(row[asks], asks)
@@ -210,15 +215,19 @@ def _alpaca(form: Format, row: Row, place: Place) -> Built:
         if not isinstance(turn, list) or len(turn) != 2:
             raise RowError("messages-shape", f"`{where}` is not a pair of question and answer.", where, turn)
         earlier += _pair(turn[0], f"{where}[0]", turn[1], f"{where}[1]")
-    return _conversation(form, row, place, ([*earlier, *_pair(asked, asks, row[answers], answers)], []))
+    return _conversation(form, row, place, pictures, ([*earlier, *_pair(asked, asks, row[answers], answers)], []))
 
 
-def _plain(form: Format, row: Row, place: Place) -> Built:
+def _plain(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     column = form.parts["text"]
-    return Sample("text", place, text=_target(row[column], column)), []
+    text = _target(row[column], column)
+    if pictures.given:  # a caption
+        turns: list[Message] = [{"role": "user", "content": ""}, {"role": "assistant", "content": text}]
+        return _conversation(form, row, place, pictures, (turns, []))
+    return Sample("text", place, text=text), []
 
 
-_BUILDERS: dict[str, Callable[[Format, Row, Place], Built]] = {
+_BUILDERS: dict[str, Callable[[Format, Row, Place, Pictures], Built]] = {
     "messages": _messages,
     "sharegpt": _sharegpt,
     "prompt-completion": _prompt_completion,
@@ -229,14 +238,20 @@ _BUILDERS: dict[str, Callable[[Format, Row, Place], Built]] = {
 
 
 def _conversation(
-    form: Format, row: Row, place: Place, read: tuple[list[Message], list[tuple[str, str, str]]]
+    form: Format,
+    row: Row,
+    place: Place,
+    pictures: Pictures,
+    read: tuple[list[Message], list[tuple[str, str, str]]],
 ) -> Built:
     turns, odd = read
+    turns, shown = pictures.settle(turns)
     system = _part(form, row, "system")
     if system not in (None, "") and not (turns and turns[0]["role"] == "system"):
         turns = [{"role": "system", "content": _text(system, form.parts["system"])}, *turns]
     tools = _part(form, row, "tools")
-    return Sample("conversation", place, tuple(turns), read_tools(tools, form.parts.get("tools", ""))), odd
+    described = read_tools(tools, form.parts.get("tools", ""))
+    return Sample("conversation", place, tuple(turns), described, pictures=shown), odd
 
 
 def _part(form: Format, row: Row, part: str) -> Any:

@@ -141,11 +141,21 @@ def by_row(tokenizer: Any, samples: Iterable[Sample], data: Data) -> Iterator[tu
     answers = Answers(tokenizer, data.train_on)
     stops = stop_tokens(tokenizer)
     rows = iter(samples)
-    while chunk := [(sample, list(answers.pieces(sample))) for sample in islice(rows, TEXTS_AT_ONCE)]:
+    while chunk := [(sample, list(answers.pieces(_text_alone(sample)))) for sample in islice(rows, TEXTS_AT_ONCE)]:
         texts = [piece.text for _, pieces in chunk for piece in pieces]
         encodings = iter(_tokenise(tokenizer, texts))
         for sample, pieces in chunk:
             yield sample, [_whole(piece, next(encodings), data, stops, tokenizer.bos_token_id) for piece in pieces]
+
+
+def _text_alone(sample: Sample) -> Sample:
+    if sample.pictures:
+        raise TrainError(
+            "pictures-unseen",
+            f"{sample.place}: the row has pictures, which no run can learn from yet.",
+            "Leave the row out, or its pictures.",
+        )
+    return sample
 
 
 def _tokenise(tokenizer: Any, texts: list[str]) -> Any:

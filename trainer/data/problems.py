@@ -82,7 +82,6 @@ KINDS: dict[str, Kind] = {
         "error",
         "The compressed file ends too early or is damaged; what follows cannot be read. Copy or download it again.",
     ),
-    "image-content": Kind("pictures", "error", "Rows with pictures cannot be trained on yet."),
     "json-array-broken": Kind(
         "a broken JSON list",
         "error",
@@ -118,6 +117,7 @@ KINDS: dict[str, Kind] = {
     "line-long": Kind(
         "a very long row", "warning", "Far beyond what a model reads at once; it will be cut at `data.max_length`."
     ),
+    "media-content": Kind("sound or video", "error", "Rows with sound or video cannot be trained on."),
     "messages-shape": Kind(
         "no list of turns", "error", "A conversation is a list of turns, each with a role and its content."
     ),
@@ -140,6 +140,29 @@ KINDS: dict[str, Kind] = {
     ),
     "personal-email": Kind(
         "e-mail addresses", "warning", "A personal address would be learned by heart, and the model may say it."
+    ),
+    "picture-elsewhere": Kind(
+        "pictures on other machines",
+        "error",
+        "Pictures are read from this machine alone; fetch them first and name their files.",
+    ),
+    "picture-missing": Kind(
+        "missing pictures", "error", "There is no such file; paths count from the folder that the rows lie in."
+    ),
+    "picture-outside": Kind(
+        "pictures outside of the folder",
+        "error",
+        "Only pictures below the folder of the rows are opened, also behind links; move them there.",
+    ),
+    "picture-unnamed": Kind(
+        "no picture where one should be",
+        "error",
+        "A picture is a path, a data URL, or an object with `path`, `url` or `bytes`.",
+    ),
+    "pictures-count": Kind(
+        "another number of pictures than places",
+        "error",
+        "Each picture needs a place: a part of the type `image`, or `<image>` in the text, as many as there are pictures.",
     ),
     "preference": Kind(
         "preference pairs",

@@ -6,12 +6,13 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer.data.formats import ACCEPTED, Forms, to_sample
+from trainer.data.pictures import placed
 from trainer.data.problems import KINDS, Finding, RowError
 from trainer.data.samples import Place, Sample
 from trainer.data.sources import HELD_OUT, HUB, Source, find, folder_part
@@ -151,6 +152,8 @@ def _read(source: Source, data: Data, python: Path | None, found: Samples) -> It
             error = next((problem for problem in problems if problem.drops), None)
             if error is None:
                 sample = to_sample(forms.of(value), value, place)[0]
+                if sample.pictures:
+                    sample = replace(sample, pictures=placed(sample.pictures, source.folder))
         except RowError as wrong:
             error = wrong.at(place)
         if error is None:

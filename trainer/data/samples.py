@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
 ROLES = ("system", "user", "assistant", "tool")
+PICTURE = "\ufffc"  # stands in a turn's text for a picture: Unicode's replacement for an object
 Kind = Literal["conversation", "completion", "text"]
 
 
@@ -37,6 +38,14 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """One picture: a file, or its bytes where they lie in the row."""
+
+    path: str = ""
+    content: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
 class Sample:
     """One row to learn from.
 
@@ -51,6 +60,7 @@ class Sample:
     prompt: str = ""
     completion: str = ""
     text: str = ""
+    pictures: tuple[Picture, ...] = ()  # in the order of their signs in the turns
 
     @property
     def answer(self) -> str:

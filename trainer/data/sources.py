@@ -29,6 +29,11 @@ class Source:
     config: str = ""
     split: str = "train"
 
+    @property
+    def folder(self) -> Path:
+        """Where paths of pictures count from."""
+        return self.path.parent if self.path else Path.cwd()
+
     def rows(self, chunk_characters: int, python: Path | None) -> Iterator[Read]:
         """Every row; `python` is an interpreter with pyarrow and datasets, where there is one."""
         if self.path is None:

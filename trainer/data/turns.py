@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trainer.data.pictures import Pictures
 from trainer.data.problems import RowError
 from trainer.data.samples import ROLES, Message
 
@@ -19,8 +20,12 @@ SHORT = 40  # characters of a role that is none
 Odd = tuple[str, str, str]
 
 
-def read_turns(value: Any, column: str) -> tuple[list[Message], list[Odd]]:
-    """The turns, and what is odd about them as (kind, detail, field); raises `RowError` when they are no conversation."""
+def read_turns(value: Any, column: str, pictures: Pictures | None = None) -> tuple[list[Message], list[Odd]]:
+    """The turns, and what is odd about them as (kind, detail, field); raises `RowError` when they are no conversation.
+
+    Pictures that stand in them go to `pictures`.
+    """
+    pictures = pictures or Pictures([])
     if isinstance(value, str):
         value = _as_json(value)
     if not isinstance(value, list) or not value:
@@ -29,7 +34,7 @@ def read_turns(value: Any, column: str) -> tuple[list[Message], list[Odd]]:
     turns, odd = [], []
     for index, raw in enumerate(value):
         where = f"{column}[{index}]"
-        turn = _turn(raw, where)
+        turn = _turn(raw, where, pictures)
         turns.append(turn)
         if not turn["content"].strip() and not turn.get("tool_calls"):
             odd.append(("content-empty", f"the turn `{where}` of the {turn['role']} is empty.", where))
@@ -61,7 +66,7 @@ def odd_order(roles: Sequence[str]) -> str:
     return ""
 
 
-def _turn(raw: Any, where: str) -> Message:
+def _turn(raw: Any, where: str, pictures: Pictures) -> Message:
     if not isinstance(raw, dict):
         raise RowError("messages-shape", f"`{where}` is not an object with `role` and `content`.", where, raw)
     told = raw.get("role")
@@ -69,7 +74,7 @@ def _turn(raw: Any, where: str) -> Message:
     if role not in ROLES:
         what = f"the role {told!r}" if "role" in raw else "no `role`"
         raise RowError("role-unknown", f"`{where}` has {what[:SHORT]}.", f"{where}.role", raw)
-    turn: Message = {"role": role, "content": _content(raw, where)}
+    turn: Message = {"role": role, "content": _content(raw, where, pictures)}
     if raw.get("tool_calls"):
         turn["tool_calls"] = [_call(call, f"{where}.tool_calls") for call in _list(raw["tool_calls"], where)]
     if isinstance(raw.get("name"), str):
@@ -79,25 +84,27 @@ def _turn(raw: Any, where: str) -> Message:
     return turn
 
 
-def _content(raw: dict[str, Any], where: str) -> str:
+def _content(raw: dict[str, Any], where: str, pictures: Pictures) -> str:
     content = raw.get("content")
     if isinstance(content, str):
         return content
     if content is None and raw.get("tool_calls"):
         return ""
     if isinstance(content, list):
-        return "".join(_parts(content, where))
+        return "".join(_parts(content, where, pictures))
     what = "nothing (null)" if content is None else "something that is not text"
     raise RowError("content-type", f"`{where}.content` holds {what}.", f"{where}.content", content)
 
 
-def _parts(content: list[Any], where: str) -> Iterator[str]:
-    """The texts of a content that is a list of parts."""
+def _parts(content: list[Any], where: str, pictures: Pictures) -> Iterator[str]:
+    """The texts of a content that is a list of parts, with a sign for each picture."""
     for part in content:
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             yield part["text"]
-        elif isinstance(part, dict) and str(part.get("type", "")).startswith(("image", "video", "audio", "input_")):
-            raise RowError("image-content", f"`{where}.content` holds a part of the type {part['type']!r}.", where)
+        elif isinstance(part, dict) and str(part.get("type", "")).startswith(("image", "input_image")):
+            yield pictures.take(part, f"{where}.content")
+        elif isinstance(part, dict) and str(part.get("type", "")).startswith(("video", "audio", "input_")):
+            raise RowError("media-content", f"`{where}.content` holds a part of the type {part['type']!r}.", where)
         else:
             raise RowError("content-type", f"`{where}.content` holds a part that is not text.", where, part)
 

@@ -78,6 +78,8 @@ class RowCheck:
         self.tally.formats[name] += 1
 
     def _quick_test(self, form: Format) -> Quick | None:
+        if "images" in form.parts:
+            return None
         if form.name in ("messages", "sharegpt") and set(form.parts) & {"system", "tools"} == set():
             return self._quick_turns(form.parts["messages" if form.name == "messages" else "conversations"])
         if form.name == "text":

@@ -9,6 +9,7 @@ says and stays offline where `HF_HUB_OFFLINE` says so. Imports nothing of its si
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import sys
@@ -78,13 +79,17 @@ def _refused(error: BaseException) -> int:
 
 
 def _write(rows: Iterable[Any]) -> None:
-    """One JSON object a line; dates and the like as text, numbers that are none as null."""
+    """One JSON object a line; bytes as a data URL, dates and the like as text, numbers that are none as null."""
     for row in rows:
         try:
-            line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+            line = json.dumps(row, ensure_ascii=False, default=_text, allow_nan=False)
         except ValueError:
-            line = json.dumps(_finite(row), ensure_ascii=False, default=str)
+            line = json.dumps(_finite(row), ensure_ascii=False, default=_text)
         sys.stdout.buffer.write(line.encode("utf-8", "replace") + b"\n")
+
+
+def _text(value: Any) -> str:
+    return f"data:;base64,{base64.b64encode(value).decode()}" if isinstance(value, bytes) else str(value)
 
 
 def _finite(value: Any) -> Any:
