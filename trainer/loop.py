@@ -52,6 +52,7 @@ from trainer.schedule import learning_rate, planned_steps
 from trainer.snapshot import Progress, fingerprint, put_back, take
 from trainer.spec import RunSpec
 from trainer.speed.choice import choose_way
+from trainer.vision.sight import Sight
 
 
 def train(operation: Operation, spec: RunSpec) -> None:
@@ -79,12 +80,13 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.warn(*samples.left_out())
     held_out = samples.held_out[: spec.evaluation.rows]
     tokenizer = load_tokenizer(Path(spec.model))
-    encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder))
+    sight = Sight.of(Path(spec.model), tokenizer)
+    encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder), sight=sight)
     examples = encoded.examples
-    held_out_examples = encode(tokenizer, held_out, spec.data) if held_out else []
+    held_out_examples = encode(tokenizer, held_out, spec.data, sight) if held_out else []
     run.learns(encoded)
     check_rows(Path(spec.model), (row.ids for row in chain(examples, held_out_examples)), tokenizer.pad_token_id)
-    sampling = Sampling(spec, held_out, run)
+    sampling = Sampling(spec, held_out, run, sight)
     watch = HeldOut(spec.training, held_out_examples, tokenizer.pad_token_id, run)
 
     # Device and precision: chosen by rule, with the reason in the record.
@@ -125,7 +127,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
 
     about = {"data": fingerprint(examples), "versions": report.versions()}
     progress = go_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
-    judged = BeforeAfter(operation.folder, spec.evaluation, held_out, held_out_examples, tokenizer, run)
+    judged = BeforeAfter(operation.folder, spec.evaluation, held_out, held_out_examples, tokenizer, run, sight)
     judged.judge_base(model, progress)
 
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.
@@ -186,9 +188,9 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.phase("saving", "Saving the adapter")
     watch.put_best(model, progress)
     own = accelerator.unwrap_model(model)
-    adapter = save_adapter(own, tokenizer, operation.folder, spec)
+    adapter = save_adapter(own, tokenizer, operation.folder, spec, sight)
     rows = samples.held_out or samples.train
-    proof = read_back(run, own, tokenizer, adapter, rows, fresh_base, accelerator.autocast(), precision)
+    proof = read_back(run, own, tokenizer, adapter, rows, fresh_base, accelerator.autocast(), precision, sight)
     judged.judge_tuned(model)
     describe(adapter, operation.folder, spec, proof)
     run.finish(run.ending() or "done", adapter, base=judged.base, tuned=judged.tuned)

@@ -106,4 +106,5 @@ def split(batch: Batch, most: int) -> Iterator[Batch]:
         longest = int(batch.attention_mask[rows].sum(1).max())
         labels, mask = batch.labels[rows, :longest], batch.attention_mask[rows, :longest]
         scored = int((labels[:, 1:] != IGNORED).sum())
-        yield Batch(batch.input_ids[rows, :longest], mask, labels, tokens=int(mask.sum()), scored=scored)
+        seen = batch.seen[rows]
+        yield Batch(batch.input_ids[rows, :longest], mask, labels, tokens=int(mask.sum()), scored=scored, seen=seen)

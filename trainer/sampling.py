@@ -13,6 +13,7 @@ from trainer.errors import TrainError
 from trainer.evaluation.judging import answer, question
 from trainer.report import Report
 from trainer.spec import RunSpec
+from trainer.vision.sight import Sight
 
 HELD_OUT_PROMPTS = 3
 
@@ -20,7 +21,8 @@ HELD_OUT_PROMPTS = 3
 class Sampling:
     """Greedy answers every so many steps; they draw no random number, so the run's result is the same without them."""
 
-    def __init__(self, spec: RunSpec, held_out: Sequence[Sample], report: Report) -> None:
+    def __init__(self, spec: RunSpec, held_out: Sequence[Sample], report: Report, sight: Sight | None = None) -> None:
+        self._sight = sight
         self._every, self._longest, self._report = spec.training.sample_every, spec.evaluation.max_new_tokens, report
         lines = [line.strip() for line in spec.training.sample_prompts.splitlines() if line.strip()]
         self._prompts = [_asking(line, number) for number, line in enumerate(lines, 1)]
@@ -39,7 +41,9 @@ class Sampling:
         model.eval()
         with torch.inference_mode():
             renderer = Renderer(tokenizer)
-            said = answer(model, tokenizer, [question(renderer, each) for each in self._prompts], self._longest)
+            said = answer(
+                model, tokenizer, [question(renderer, each, self._sight) for each in self._prompts], self._longest
+            )
         model.train()
         for sample, text in zip(self._prompts, said, strict=True):
             self._report.sample(step, sample.messages[-2]["content"], text)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from trainer.data.masks import IGNORED, Encoded, Example, encode_all
-from trainer.data.samples import PICTURE, Picture, Place, Sample
+from trainer.data.samples import Place, Sample
 from trainer.errors import TrainError
 from trainer.spec import Data
 
@@ -327,11 +327,3 @@ def test_start_and_end_tokens_that_a_text_already_has_are_not_doubled(tmp_path: 
     result = encoded(tokenizer, *texts)
     assert [tokenizer.decode(example.ids) for example in result.examples] == ["<s>Once.</s>"] * 2
     assert [learned(tokenizer, example) for example in result.examples] == ["Once.</s>"] * 2
-
-
-def test_rows_with_pictures_are_refused_until_a_run_can_see(tmp_path: Path) -> None:
-    turns = ({"role": "user", "content": PICTURE}, {"role": "assistant", "content": "A cat."})
-    sample = Sample("conversation", Place("rows.jsonl", 1, 1), turns, pictures=(Picture("a.png"),))
-    with pytest.raises(TrainError, match="has pictures") as refused:
-        encode_all(make_tokenizer(tmp_path, QWEN2), [sample], Data())
-    assert refused.value.code == "pictures-unseen"

@@ -10,19 +10,24 @@ import torch
 
 from trainer.data.masks import IGNORED, Example
 from trainer.data.token_cache import StoredExamples
+from trainer.vision.sight import Seen
 
 WINDOW = 8  # padded batches that are sorted by length together: little padding, still a random order
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows of shape [rows, longest]; `tokens` and `scored` count real tokens only."""
+    """Right-padded rows of shape [rows, longest]; `tokens` and `scored` count real tokens only.
+
+    `seen` are the pictures of each row, where any has some.
+    """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     labels: torch.Tensor
     tokens: int
     scored: int
+    seen: tuple[Seen | None, ...] = ()
 
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:
@@ -37,7 +42,9 @@ def collate(examples: Sequence[Example], pad: int) -> Batch:
         labels[row, :length] = torch.tensor(example.labels)
         mask[row, :length] = 1
     # The first position of a row has nothing before it to be predicted from, so it never counts as scored.
-    return Batch(ids, mask, labels, tokens=int(mask.sum()), scored=int((labels[:, 1:] != IGNORED).sum()))
+    seen = tuple(example.seen for example in examples)
+    scored = int((labels[:, 1:] != IGNORED).sum())
+    return Batch(ids, mask, labels, tokens=int(mask.sum()), scored=scored, seen=seen if any(seen) else ())
 
 
 def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, *, by_length: bool) -> list[list[int]]:

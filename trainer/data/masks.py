@@ -15,6 +15,7 @@ from trainer.data.templates import Span, settle_template
 from trainer.errors import TrainError
 from trainer.models.tokenizer import stop_tokens
 from trainer.spec import Data
+from trainer.vision.sight import Seen, Sight, moved
 
 IGNORED = -100  # the label of a token that is not scored, as cross-entropy's `ignore_index`
 TEXTS_AT_ONCE = 512  # the tokenizer's own batch: large enough to be fast, small enough to stay small
@@ -32,6 +33,7 @@ class Example:
     place: Place | None = None
     cut: int = 0
     dropped_turns: int = 0
+    seen: Seen | None = None
 
     @property
     def scored(self) -> int:
@@ -47,6 +49,7 @@ class Whole:
     encoding: Any
     spans: list[Span]
     kept: Span
+    seen: Seen | None = None
 
     @property
     def length(self) -> int:
@@ -60,7 +63,8 @@ class Whole:
             labels[first:last] = ids[first:last]
         labels[start : start + 1] = [IGNORED]  # nothing stands before it that it could be predicted from
         dropped = sum(first < start or last > end for first, last in self.spans)
-        return Example(ids[start:end], labels[start:end], self.piece.sample.place, len(ids) - (end - start), dropped)
+        cut = len(ids) - (end - start)
+        return Example(ids[start:end], labels[start:end], self.piece.sample.place, cut, dropped, self.seen)
 
 
 @dataclass
@@ -75,18 +79,19 @@ class Encoded:
     tokens: int = 0
 
 
-def encode(tokenizer: Any, samples: Sequence[Sample], data: Data) -> list[Example]:
+def encode(tokenizer: Any, samples: Sequence[Sample], data: Data, sight: Sight | None = None) -> list[Example]:
     """Every row rendered, tokenised, and cut at `data.max_length` tokens; rows without a learned token are left out.
 
     Raises `TrainError` when no token at all would be learned, or when answers cannot be told apart.
     """
-    return list(encode_all(tokenizer, samples, data).examples)
+    return list(encode_all(tokenizer, samples, data, sight).examples)
 
 
-def encode_all(tokenizer: Any, samples: Sequence[Sample], data: Data) -> Encoded:
+def encode_all(tokenizer: Any, samples: Sequence[Sample], data: Data, sight: Sight | None = None) -> Encoded:
     """As `encode`, with what was found on the way."""
     examples: list[Example] = []
-    return encode_into(examples, tokenizer, samples, data, settle_template(tokenizer, samples, data.template))
+    template = settle_template(tokenizer, samples, data.template)
+    return encode_into(examples, tokenizer, samples, data, template, sight=sight)
 
 
 def encode_into(
@@ -96,13 +101,14 @@ def encode_into(
     data: Data,
     template: str,
     tell: Callable[[int], None] = lambda _rows: None,
+    sight: Sight | None = None,
 ) -> Encoded:
     """Append every example to `target`, a list or a file; the tokenizer has the template of the run already.
 
     `tell` is called after every row with the number of rows so far; what it raises ends the work.
     """
     encoded = Encoded(target, Findings(rows=len(samples)), template)
-    for row, (sample, wholes) in enumerate(by_row(tokenizer, samples, data), 1):
+    for row, (sample, wholes) in enumerate(by_row(tokenizer, samples, data, sight), 1):
         found: set[str] = set()
         for whole in wholes:
             example = whole.example()
@@ -130,8 +136,10 @@ def nothing_learned(findings: Findings) -> TrainError:
     )
 
 
-def by_row(tokenizer: Any, samples: Iterable[Sample], data: Data) -> Iterator[tuple[Sample, list[Whole]]]:
-    """Each row with its pieces as tokens, tokenised in batches."""
+def by_row(
+    tokenizer: Any, samples: Iterable[Sample], data: Data, sight: Sight | None = None
+) -> Iterator[tuple[Sample, list[Whole]]]:
+    """Each row with its pieces as tokens, tokenised in batches; `sight` makes room for the pictures of rows."""
     if not tokenizer.is_fast:
         raise TrainError(
             "tokenizer-slow",
@@ -141,21 +149,36 @@ def by_row(tokenizer: Any, samples: Iterable[Sample], data: Data) -> Iterator[tu
     answers = Answers(tokenizer, data.train_on)
     stops = stop_tokens(tokenizer)
     rows = iter(samples)
-    while chunk := [(sample, list(answers.pieces(_text_alone(sample)))) for sample in islice(rows, TEXTS_AT_ONCE)]:
+    while chunk := [(sample, list(answers.pieces(_visible(sample, sight)))) for sample in islice(rows, TEXTS_AT_ONCE)]:
+        seen = iter([_with_room(piece, sight) for _, pieces in chunk for piece in pieces])
         texts = [piece.text for _, pieces in chunk for piece in pieces]
         encodings = iter(_tokenise(tokenizer, texts))
         for sample, pieces in chunk:
-            yield sample, [_whole(piece, next(encodings), data, stops, tokenizer.bos_token_id) for piece in pieces]
+            wholes = [_whole(piece, next(encodings), data, stops, tokenizer.bos_token_id) for piece in pieces]
+            for whole in wholes:
+                whole.seen = next(seen)
+                if whole.seen and whole.length > data.max_length:
+                    whole.kept = (0, 0)  # half a picture says nothing
+            yield sample, wholes
 
 
-def _text_alone(sample: Sample) -> Sample:
-    if sample.pictures:
+def _visible(sample: Sample, sight: Sight | None) -> Sample:
+    if sample.pictures and sight is None:
         raise TrainError(
             "pictures-unseen",
-            f"{sample.place}: the row has pictures, which no run can learn from yet.",
-            "Leave the row out, or its pictures.",
+            f"{sample.place}: the row has pictures, and this model reads text alone.",
+            "Choose a model that sees, or rows without pictures.",
         )
     return sample
+
+
+def _with_room(piece: Piece, sight: Sight | None) -> Seen | None:
+    """The piece's pictures, for which its text makes room."""
+    if sight is None:
+        return None
+    piece.text, seen, grown = sight.place(piece.text, piece.sample)
+    piece.learned = [(moved(start, grown), moved(end, grown)) for start, end in piece.learned]
+    return seen
 
 
 def _tokenise(tokenizer: Any, texts: list[str]) -> Any:

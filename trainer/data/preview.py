@@ -18,6 +18,7 @@ from trainer.data.token_cache import encode_cached
 from trainer.errors import TrainError
 from trainer.models.tokenizer import load_tokenizer
 from trainer.spec import Data
+from trainer.vision.sight import Sight
 
 Line = dict[str, Any]
 Tell = Callable[..., None]
@@ -60,18 +61,18 @@ class Preview:
         suits_all = data.template == "auto" and not self._tokenizer(model).chat_template
         early = None if suits_all else first_samples(data, rows.stop)
         if early is not None:
-            yield from _page(self._tokenizer(model), early, rows, data)
+            yield from _page(model, self._tokenizer(model), early, rows, data)
         if early is not None and not request["statistics"]:
             return
         found = yield from _on_a_thread("Reading all rows", None, lambda tell: read_samples(data, tell=tell), stopping)
         if early is None:
-            yield from _page(self._tokenizer(model), found.train, rows, data)
+            yield from _page(model, self._tokenizer(model), found.train, rows, data)
         if request["statistics"]:
             tokenizer, cache = self._tokenizer(model), Path(request["token_cache"])
             encoded = yield from _on_a_thread(
                 "Turning all rows into tokens",
                 len(found.train),
-                lambda tell: encode_cached(tokenizer, found.train, data, cache, tell),
+                lambda tell: encode_cached(tokenizer, found.train, data, cache, tell, Sight.of(model, tokenizer)),
                 stopping,
             )
             yield _statistics(encoded, found, data)
@@ -108,7 +109,7 @@ def _on_a_thread(
         return future.result()
 
 
-def _page(tokenizer: Any, samples: Sequence[Sample], rows: slice, data: Data) -> Iterator[Line]:
+def _page(model: Path, tokenizer: Any, samples: Sequence[Sample], rows: slice, data: Data) -> Iterator[Line]:
     """The template and why, then the rows; which template is chosen may depend on all of the samples."""
     if not samples[rows]:
         raise TrainError(
@@ -117,7 +118,8 @@ def _page(tokenizer: Any, samples: Sequence[Sample], rows: slice, data: Data) ->
             f"Choose a row from 1 to {len(samples)}.",
         )
     yield {"type": "template", "text": settle_template(tokenizer, samples, data.template)}
-    for number, (sample, wholes) in enumerate(by_row(tokenizer, samples[rows], data), rows.start + 1):
+    sight = Sight.of(model, tokenizer)
+    for number, (sample, wholes) in enumerate(by_row(tokenizer, samples[rows], data, sight), rows.start + 1):
         yield {"type": "row", **_row(tokenizer, number, sample, wholes, data)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from trainer.data.samples import Message, Place, Sample
+from trainer.data.samples import PICTURE, Message, Place, Sample
 from trainer.data.time_limit import TooLong, at_most
 from trainer.errors import TrainError
 
@@ -33,6 +33,7 @@ _TEXTS = {"chatml": CHATML, "plain": PLAIN, "raw": RAW}
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # A row takes milliseconds; whatever needs this long does not end.
 RENDER_SECONDS = 10.0
+PROBE = "probe"
 ROLES_SAID = 5  # of a conversation that is refused
 Span = tuple[int, int]
 
@@ -104,6 +105,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         self._templates: dict[bool, str] = {}
+        self._in_parts: dict[str, bool] = {}
         self.dated = "strftime_now" in str(tokenizer.chat_template)
 
     def marked(self, with_tools: bool) -> bool:
@@ -131,11 +133,38 @@ class Renderer:
     def _render(self, messages: Sequence[Message], sample: Sample, **options: Any) -> Any:
         template = self._template(bool(sample.tools))
         tools = list(sample.tools) or None
+        turns: list[Any] = list(messages)
+        if sample.pictures or self._wants_parts(template):
+            turns = [{**turn, "content": _in_parts(turn["content"])} for turn in messages]
         try:
             with at_most(RENDER_SECONDS):
-                return render_jinja_template([list(messages)], tools, None, template, **options, **self._tokens)
+                return render_jinja_template([turns], tools, None, template, **options, **self._tokens)
         except Exception as error:  # a template is somebody's program: it can fail in any way
             raise _refusal(error, messages, sample.place) from error
+
+    def _wants_parts(self, template: str) -> bool:
+        """Whether the template loses texts that are no lists of parts, as those of models that see may do."""
+        if template not in self._in_parts:
+            shown = {parts: self._shows(template, parts=parts) for parts in (False, True)}
+            self._in_parts[template] = shown[True] and not shown[False]
+        return self._in_parts[template]
+
+    def _shows(self, template: str, *, parts: bool) -> bool:
+        content = _in_parts(PROBE) if parts else PROBE
+        try:
+            with at_most(RENDER_SECONDS):
+                turns = [[{"role": "user", "content": content}]]
+                return PROBE in render_jinja_template(turns, None, None, template, **self._tokens)[0][0]
+        except Exception:  # told where a row is rendered
+            return False
+
+
+def _in_parts(content: str) -> list[dict[str, str]]:
+    """A text with signs for pictures as the parts that templates of models that see expect."""
+    pieces = content.split(PICTURE)
+    parts = [[{"type": "text", "text": piece}] if piece else [] for piece in pieces]
+    found = [part for piece in parts for part in ({"type": "image"}, *piece)][1:]
+    return found or [{"type": "text", "text": ""}]
 
 
 def _refuse_powers(template: str) -> None:

@@ -31,6 +31,7 @@ from trainer.data.templates import settle_template
 from trainer.models.tokenizer import stop_tokens
 from trainer.operation import read_record
 from trainer.spec import Data
+from trainer.vision.sight import Sight
 
 MOST_BYTES = 8 << 30  # of all entries together; the ones not used for the longest time go first
 ABANDONED_SECONDS = 86_400.0  # a folder that nobody finished in a day belongs to a killed process
@@ -103,17 +104,20 @@ def encode_cached(
     data: Data,
     cache: Path | None,
     tell: Callable[[int], None] = lambda _rows: None,
+    sight: Sight | None = None,
 ) -> Encoded:
     """As `encode_all`, from the cache where it has these rows, and into it where not; a full disk costs the cache only.
+
+    Rows with pictures stay in memory.
 
     `tell` is called after every row that is tokenised, as in `encode_into`.
     """
     template = settle_template(tokenizer, samples, data.template)
 
     def encode(target: Any) -> Encoded:
-        return encode_into(target, tokenizer, samples, data, template, tell)
+        return encode_into(target, tokenizer, samples, data, template, tell, sight)
 
-    if cache is None or not samples:
+    if cache is None or not samples or sight:
         return encode([])
     entry = cache / key(tokenizer, samples, data)
     found = _read(entry)

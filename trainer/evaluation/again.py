@@ -23,6 +23,7 @@ from trainer.report import Report
 from trainer.snapshot import Progress
 from trainer.spec import Data, RunSpec
 from trainer.speed.choice import fuse_all
+from trainer.vision.sight import Sight
 
 
 def judge_again(operation: Operation) -> None:
@@ -35,7 +36,8 @@ def judge_again(operation: Operation) -> None:
     run.phase("data", "Reading the data")
     rows = rows_to_judge(spec.data, record["data"])[: record["rows"] or spec.evaluation.rows]
     tokenizer = load_tokenizer(adapter)
-    examples = encode(tokenizer, rows, spec.data)
+    sight = Sight.of(model_folder(spec.model), tokenizer)
+    examples = encode(tokenizer, rows, spec.data, sight)
 
     device, why_device = choose_device("auto")
     asked = "fp32" if spec.training.precision == "fp32" else "auto"  # where it trained in fp16, this device may not
@@ -49,7 +51,7 @@ def judge_again(operation: Operation) -> None:
     threads, why_threads = choose_threads(spec.training.threads, model)
     torch.set_num_threads(threads)
     run.chosen(device=why_device, precision=why_precision, base=why_base, threads=why_threads)
-    judged = BeforeAfter(operation.folder, spec.evaluation, rows, examples, tokenizer, run)
+    judged = BeforeAfter(operation.folder, spec.evaluation, rows, examples, tokenizer, run, sight)
     with torch.autocast(device, torch.bfloat16, enabled=precision not in ("fp32", base_precision)):
         judged.judge_base(model, Progress())
         judged.judge_tuned(model)

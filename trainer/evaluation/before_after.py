@@ -17,6 +17,7 @@ from trainer.evaluation.judging import Score, judge
 from trainer.report import Report
 from trainer.snapshot import Progress
 from trainer.spec import Evaluation
+from trainer.vision.sight import Sight
 
 FILE = "evaluation.json"
 
@@ -35,9 +36,10 @@ class BeforeAfter:
         examples: Sequence[Example],
         tokenizer: Any,
         run: Report,
+        sight: Sight | None = None,
     ) -> None:
         self._folder, self._spec, self._run, self._tokenizer = folder, spec, run, tokenizer
-        self._rows, self._examples = rows, examples
+        self._rows, self._examples, self._sight = rows, examples, sight
         self.base: Score | None = None
         self.tuned: Score | None = None
         self.record: dict[str, Any] | None = None
@@ -70,7 +72,13 @@ class BeforeAfter:
     def _judge(self, model: Any, side: str) -> Score:
         started = time.monotonic()
         score = judge(
-            model, self._tokenizer, self._rows, self._examples, self._spec, lambda: self._run.ending() is not None
+            model,
+            self._tokenizer,
+            self._rows,
+            self._examples,
+            self._spec,
+            lambda: self._run.ending() is not None,
+            self._sight,
         )
         self._run.evaluated(side, len(self._rows), score, time.monotonic() - started)
         return score

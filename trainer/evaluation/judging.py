@@ -15,6 +15,7 @@ from trainer.data.samples import Place, Sample
 from trainer.data.templates import Renderer
 from trainer.evaluation.scores import exact_match
 from trainer.spec import Evaluation
+from trainer.vision.sight import Prompt, Sight, inputs, to_ask
 
 ROWS_AT_ONCE = 50
 LOGITS_AT_ONCE = 1 << 27  # half a gigabyte in fp32; 50 long rows of a large vocabulary would be sixty
@@ -47,6 +48,7 @@ def judge(
     examples: Sequence[Example],
     spec: Evaluation,
     stopping: Callable[[], bool],
+    sight: Sight | None = None,
 ) -> Score:
     """Loss over all examples and, when asked for, greedy answers to what precedes each sample's last turn."""
     was_training = model.training
@@ -56,7 +58,7 @@ def judge(
             nats, tokens = _by_row(samples, examples, row_losses(model, tokenizer.pad_token_id, examples))
             asked = [row for row, sample in enumerate(samples) if sample.answer] if spec.generate else []
             renderer = Renderer(tokenizer)
-            prompts = [question(renderer, samples[row]) for row in asked]
+            prompts = [question(renderer, samples[row], sight) for row in asked]
             said = answer(model, tokenizer, prompts, spec.max_new_tokens, stopping)
     finally:
         model.train(was_training)
@@ -69,9 +71,9 @@ def judge(
     return Score(nats, tokens, answers, right / len(asked))
 
 
-def question(renderer: Renderer, sample: Sample) -> str:
+def question(renderer: Renderer, sample: Sample, sight: Sight | None = None) -> Prompt:
     """What precedes a row's last turn, rendered as it was for training, up to where the answer begins."""
-    return renderer.text(sample.messages[:-1], sample, ask=True)
+    return Prompt.of(renderer.text(sample.messages[:-1], sample, ask=True), sample, sight)
 
 
 def held_out_loss(model: Any, pad: int, examples: Sequence[Example]) -> float:
@@ -92,7 +94,9 @@ def row_losses(model: Any, pad: int, examples: Sequence[Example]) -> list[float]
     def losses(rows: Sequence[int]) -> list[float]:
         batch = collate([examples[row] for row in rows], pad)
         device = model.device
-        logits = model(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
+        given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        given |= inputs(batch.seen, batch.input_ids)
+        logits = model(**{name: value.to(device) for name, value in given.items()}).logits
         labels = batch.labels[:, 1:].to(device)
         each = torch.nn.functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
@@ -106,15 +110,14 @@ def row_losses(model: Any, pad: int, examples: Sequence[Example]) -> list[float]
 def answer(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     max_new_tokens: int,
     stopping: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """Greedy answers to several prompts at once (padded on the left); fewer than prompts where it was stopped."""
 
-    def answers(some: Sequence[str]) -> list[str]:
-        inputs = tokenizer(list(some), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-        inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    def answers(some: Sequence[Prompt]) -> list[str]:
+        inputs = to_ask(tokenizer, some, model.device)
         produced = model.generate(
             **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )

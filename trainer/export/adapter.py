@@ -16,14 +16,17 @@ from trainer.export.card import CARD, SPECIFICATION, card, specification
 from trainer.export.origin import Origin
 from trainer.spec import RunSpec
 from trainer.tensor_files import system_errors
+from trainer.vision.sight import Sight
 
 
-def save_adapter(model: Any, tokenizer: Any, run: Path, spec: RunSpec) -> Path:
+def save_adapter(model: Any, tokenizer: Any, run: Path, spec: RunSpec, sight: Sight | None = None) -> Path:
     """Write `run/adapter` in PEFT's format with tokenizer, chat template, card and specification; returns its path."""
 
     def fill(folder: Path) -> None:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
+        if sight:
+            sight.processor.save(folder)
         origin = Origin.of(run, spec)
         (folder / SPECIFICATION).write_text(specification(origin), encoding="utf-8")
         (folder / CARD).write_text(card(origin), encoding="utf-8")

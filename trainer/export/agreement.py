@@ -12,6 +12,7 @@ import torch
 from trainer.data.samples import Place, Sample
 from trainer.data.templates import Renderer
 from trainer.errors import TrainError
+from trainer.vision.sight import Prompt, Sight, to_ask
 
 PROMPTS, TOKENS = 4, 24
 TEXT_PROMPT = 200  # characters of a row of plain text that are continued
@@ -48,27 +49,24 @@ class Agreement:
         )
 
 
-def prompts_of(tokenizer: Any, samples: Sequence[Sample]) -> list[str]:
+def prompts_of(tokenizer: Any, samples: Sequence[Sample], sight: Sight | None = None) -> list[Prompt]:
     """A few rows up to where their answer begins; a greeting where no row can be asked."""
     renderer, found = Renderer(tokenizer), []
     for sample in samples:
         with suppress(TrainError):
-            found.append(
-                renderer.text(sample.messages[:-1], sample, ask=True) if sample.answer else sample.text[:TEXT_PROMPT]
-            )
-        if len([each for each in found if each]) == PROMPTS:
+            asked = renderer.text(sample.messages[:-1], sample, ask=True) if sample.answer else ""
+            found.append(Prompt.of(asked, sample, sight) if asked else Prompt(sample.text[:TEXT_PROMPT]))
+        if len([each for each in found if each.text]) == PROMPTS:
             break
     greeting = Sample("conversation", Place("greeting", 0), ({"role": "user", "content": "Hello!"},))
-    return [each for each in found if each] or [renderer.text(greeting.messages, greeting, ask=True)]
+    return [each for each in found if each.text] or [Prompt(renderer.text(greeting.messages, greeting, ask=True))]
 
 
 @torch.inference_mode()
-def said_by(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Said:
+def said_by(model: Any, tokenizer: Any, prompts: Sequence[Prompt]) -> Said:
     """Greedy answers of at most 24 tokens, with the logits that they were chosen by."""
-    inputs = tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    inputs = {name: inputs[name].to(model.device) for name in ("input_ids", "attention_mask")}
     produced = model.generate(
-        **inputs,
+        **to_ask(tokenizer, prompts, model.device),
         max_new_tokens=TOKENS,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,

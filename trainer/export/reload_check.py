@@ -17,6 +17,7 @@ from trainer.export.agreement import Agreement, compare, prompts_of, said_by
 from trainer.models.tokenizer import load_tokenizer
 from trainer.report import Report
 from trainer.speed.choice import fuse_like
+from trainer.vision.sight import Prompt, Sight
 
 ROOM = 1.2  # times the base's size that has to be free for a second one
 READ_BACK = "read-back"
@@ -30,14 +31,16 @@ def check_reload(
     fresh_base: Callable[[], Any],
     autocast: AbstractContextManager[Any],
     precision: str,
+    sight: Sight | None = None,
 ) -> tuple[Agreement, str]:
     """Compare them, and say what the saved adapter was put on: a base from disk, or where memory is short the one in use.
 
     The saved tokenizer has to render and cut the same prompts into the same tokens, or `ValueError` is raised.
     """
-    prompts = prompts_of(tokenizer, samples)
+    prompts = prompts_of(tokenizer, samples, sight)
+    texts = [each.text for each in prompts]
     again = load_tokenizer(adapter)
-    if prompts_of(again, samples) != prompts or again(prompts)["input_ids"] != tokenizer(prompts)["input_ids"]:
+    if prompts_of(again, samples, sight) != prompts or again(texts)["input_ids"] != tokenizer(texts)["input_ids"]:
         raise ValueError("the saved tokenizer makes other tokens of the same text")
     was_training = model.training
     model.eval()
@@ -79,7 +82,7 @@ def _loaded(fresh_base: Callable[[], Any], adapter: Path, model: PeftModel) -> A
     return fuse_like(loaded, model)
 
 
-def _on_the_base_in_memory(model: PeftModel, tokenizer: Any, adapter: Path, prompts: Sequence[str]) -> Any:
+def _on_the_base_in_memory(model: PeftModel, tokenizer: Any, adapter: Path, prompts: Sequence[Prompt]) -> Any:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     used = model.active_adapter
     model.load_adapter(str(adapter), READ_BACK)

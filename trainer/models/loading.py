@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
 
 from trainer.errors import TrainError
 from trainer.models.checking import check_folder
 from trainer.models.code import wants_code
 from trainer.models.folder import read_config
+from trainer.vision import sees
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -32,8 +33,9 @@ def load_base(
         if quantise == "none"
         else {"quantization_config": _packing(quantise, dtype), "device_map": {"": 0 if device == "cuda" else device}}
     )
+    kind = AutoModelForImageTextToText if sees(read_config(folder)) else AutoModelForCausalLM
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, found = kind.from_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=wants_code(read_config(folder)),

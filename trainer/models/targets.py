@@ -83,7 +83,7 @@ def _barred(model: Any, found: list[Unit]) -> dict[str, str]:
 
 def _why_not(unit: Unit, module: nn.Module, parent: nn.Module) -> str | None:
     if unit.part == VISION:
-        return "the vision tower stays as it is, for the rows hold no pictures"
+        return "the vision tower and its projector stay as they are: the language model is adapted"
     # Mamba's mixers have both; gated linear attention has only the first, and calls its layers as layers.
     mamba = hasattr(parent, "A_log") and hasattr(parent, "D")
     if mamba and _leaf(unit.name) in ("out_proj", "x_proj", "dt_proj"):

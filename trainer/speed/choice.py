@@ -10,6 +10,7 @@ import torch
 from trainer.acting import decoder_layers
 from trainer.data.batches import collate, row_lengths
 from trainer.data.masks import Example
+from trainer.data.token_cache import StoredExamples
 from trainer.models.parts import STATE_SPACE, units
 from trainer.spec import Training
 from trainer.speed.attention import Unfit
@@ -49,6 +50,8 @@ def fuse_like(model: Any, other: Any) -> Any:
 def _tried(model: Any, examples: Sequence[Example], pad: int, training: Training) -> tuple[Way, str]:
     if training.compile:
         return Padded(model), "padded: layers are compiled for rows of one length"
+    if not isinstance(examples, StoredExamples) and any(example.seen for example in examples):
+        return Padded(model), "padded: rows have pictures"
     if training.neftune:
         return Padded(model), "padded: the noise on the embeddings is measured by the length of a padded row"
     if any(unit.part == STATE_SPACE for unit in units(model)):

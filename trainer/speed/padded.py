@@ -10,6 +10,7 @@ import torch
 
 from trainer.data.batches import Batch
 from trainer.data.masks import IGNORED
+from trainer.vision.sight import inputs as shown
 
 
 class Padded:
@@ -27,7 +28,8 @@ class Padded:
         """Mean cross-entropy over the batch's scored tokens, in nats."""
         device = self._model.device
         labels = batch.labels.to(device)
-        inputs = {"input_ids": batch.input_ids.to(device), "attention_mask": batch.attention_mask.to(device)}
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        inputs = {name: value.to(device) for name, value in (inputs | shown(batch.seen, batch.input_ids)).items()}
         if not smoothing:
             own: torch.Tensor = self._model(**inputs, labels=labels).loss
             return own

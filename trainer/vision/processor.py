@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -34,7 +35,7 @@ CLASSES = {
     "internvl": ("internvl", "InternVLProcessor"),
 }
 TILED = ("idefics3", "smolvlm")  # pictures lie behind one another in the second dimension
-FILES = ("processor_config.json", "preprocessor_config.json")
+FILES = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "chat_template.json")
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,15 @@ class Processed:
 class Processor:
     """What makes pictures into tensors and placeholders."""
 
-    def __init__(self, family: str, parts: Any) -> None:
-        self.family, self._parts = family, parts
+    def __init__(self, folder: Path, family: str, parts: Any) -> None:
+        self.family, self._folder, self._parts = family, folder, parts
         self.token: str = parts.image_token
 
     @classmethod
     def load(cls, folder: Path, tokenizer: Any) -> Processor:
         """The folder's processor; raises `TrainError` where there is none, or none that is known."""
         family = str(read_config(folder).get("model_type"))
-        if not any((folder / name).is_file() for name in FILES):
+        if not any((folder / name).is_file() for name in FILES[:2]):
             raise TrainError(
                 "processor-missing",
                 f"{folder.name} is a model that sees, but has no `preprocessor_config.json`, so nobody knows how it takes pictures.",
@@ -66,10 +67,10 @@ class Processor:
             images = _images(family).from_pretrained(folder, **({} if family in TILED else {"backend": "pil"}))
             told = _told(folder)
             if family == "mistral3":
-                return cls(family, Rows(images, tokenizer, **told))
+                return cls(folder, family, Rows(images, tokenizer, **told))
             module, name = CLASSES[family]
             known = getattr(import_module(f"transformers.models.{module}.processing_{module}"), name)
-            return cls(family, _without_videos(known)(image_processor=images, tokenizer=tokenizer, **told))
+            return cls(folder, family, _without_videos(known)(image_processor=images, tokenizer=tokenizer, **told))
         except (KeyError, ImportError, TypeError, ValueError, AttributeError, OSError) as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise TrainError(
@@ -97,8 +98,10 @@ class Processor:
         return torch.isin(ids, torch.tensor(self._parts.image_token_ids)).long()
 
     def save(self, folder: Path) -> None:
-        """Write the part for pictures beside the tokenizer, as the family's processor would."""
-        self._parts.save_pretrained(folder)
+        """Copy what says how pictures are taken beside the tokenizer."""
+        for name in FILES:
+            if (self._folder / name).is_file():
+                shutil.copy(self._folder / name, folder)
 
 
 class Rows:
@@ -119,9 +122,6 @@ class Rows:
     def _text(self, height: int, width: int) -> str:
         line = self.image_token * (width // self._side)
         return self._line.join([line] * (height // self._side)) + self._end
-
-    def save_pretrained(self, folder: Path) -> None:
-        self._images.save_pretrained(folder)
 
 
 def _images(family: str) -> Any:

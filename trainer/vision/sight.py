@@ -1,0 +1,114 @@
+"""What lets a run see: a model's processor, and the pictures of each row as the model takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from trainer.data.samples import Picture, Place, Sample
+from trainer.errors import TrainError
+from trainer.models.folder import read_config
+from trainer.vision import sees
+
+if TYPE_CHECKING:  # what opens pictures takes half a second to load, and most runs read text alone
+    from trainer.vision.processor import Processed, Processor
+
+TYPES = {"gemma3": "token_type_ids", "qwen2_vl": "mm_token_type_ids", "qwen2_5_vl": "mm_token_type_ids", "qwen3_vl": "mm_token_type_ids"}  # fmt: skip
+
+
+class Sight:
+    """Makes pictures into a model's inputs."""
+
+    def __init__(self, processor: Processor) -> None:
+        self.processor = processor
+
+    @classmethod
+    def of(cls, folder: Path, tokenizer: Any) -> Sight | None:
+        """That of the folder's model; None where it reads text alone."""
+        if not (folder / "config.json").is_file() or not sees(read_config(folder)):
+            return None
+        from trainer.vision.processor import Processor
+
+        return cls(Processor.load(folder, tokenizer))
+
+    def place(self, text: str, sample: Sample) -> tuple[str, Seen | None, list[tuple[int, int, int]]]:
+        """The text with all that stands for its pictures, those pictures, and where it grew: from, to, by how much.
+
+        Raises `TrainError` where the template left pictures out or showed more.
+        """
+        token, count = self.processor.token, text.count(self.processor.token)
+        if count > len(sample.pictures) or (sample.pictures and not count):
+            raise TrainError(
+                "pictures-placed",
+                f"{sample.place}: the chat template shows {count} pictures where the row has {len(sample.pictures)}.",
+                f"Take {token} out of the row's text, or give the model's folder a template that knows pictures.",
+            )
+        if not count:
+            return text, None, []
+        seen = Seen(self, sample.pictures[:count], sample.place)
+        pieces, grown, at = text.split(token), [], 0
+        for piece, shown in zip(pieces, seen.processed().texts, strict=False):
+            at += len(piece)
+            grown.append((at, at + len(token), len(shown) - len(token)))
+            at += len(token)
+        whole = "".join(part for pair in zip(pieces, [*seen.processed().texts, ""], strict=True) for part in pair)
+        return whole, seen, grown
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pictures of one row."""
+
+    sight: Sight
+    pictures: tuple[Picture, ...]
+    place: Place | None
+
+    def processed(self) -> Processed:
+        """As the model takes them."""
+        from trainer.vision.opening import open_picture
+
+        return self.sight.processor.process([open_picture(each, self.place) for each in self.pictures])
+
+
+class Prompt(NamedTuple):
+    """What a model is asked: a text with room for its pictures, and these."""
+
+    text: str
+    seen: Seen | None = None
+
+    @classmethod
+    def of(cls, text: str, sample: Sample, sight: Sight | None) -> Prompt:
+        """The rendered text of a row up to where its answer begins."""
+        if sight is None:
+            return cls(text)
+        text, seen, _ = sight.place(text, sample)
+        return cls(text, seen)
+
+
+def to_ask(tokenizer: Any, prompts: Sequence[Prompt], device: Any) -> dict[str, torch.Tensor]:
+    """The inputs of several prompts, padded on the left."""
+    texts = [each.text for each in prompts]
+    found = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    asked = {name: found[name] for name in ("input_ids", "attention_mask")}
+    asked |= inputs([each.seen for each in prompts], asked["input_ids"])
+    return {name: value.to(device) for name, value in asked.items()}
+
+
+def inputs(rows: Sequence[Seen | None], ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a model takes beside its ids of shape [rows, tokens]; nothing where no row has pictures."""
+    with_pictures = [each for each in rows if each is not None]
+    if not with_pictures:
+        return {}
+    processor = with_pictures[0].sight.processor
+    found = processor.join([each.processed() for each in with_pictures])
+    name = TYPES.get(processor.family)
+    return found | ({name: processor.types(ids)} if name else {})
+
+
+def moved(position: int, grown: Sequence[tuple[int, int, int]]) -> int:
+    """Where a character of the text lies once its pictures have their room."""
+    return position + sum(more for _, end, more in grown if end <= position)
