@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from seeing import FAMILIES, STARTER, make
 from test_settings import run
 
@@ -16,8 +18,12 @@ from trainer.data.masks import IGNORED, encode
 from trainer.data.reading import read_samples
 from trainer.data.templates import Renderer
 from trainer.errors import TrainError
+from trainer.evaluation.again import judge_again
 from trainer.evaluation.judging import question
+from trainer.export.merged import export_merged
+from trainer.models.parts import SIGHT
 from trainer.models.tokenizer import load_tokenizer
+from trainer.operation import Operation, create, read_events
 from trainer.spec import Data, RunSpec
 from trainer.vision.sight import Sight
 
@@ -59,6 +65,45 @@ def test_pictures_are_learned_judged_and_read_back(tmp_path: Path, family: str) 
     proofs = [event for event in events if "checked" in event]
     assert proofs and all(proof["checked"] for proof in proofs), proofs
     assert (tmp_path / "run" / "adapter" / "preprocessor_config.json").exists()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_sees_is_trained_where_it_is_named(tmp_path: Path, family: str) -> None:
+    """Every matrix that the run says it trains has moved, in the tower and its projector too."""
+    named = {"lora.target_modules": "all-linear, projector, vision"}
+    events = run(tmp_path / "run", spec(make(tmp_path / family, family), rows(tmp_path / "data"), **named))
+    assert events[-1]["type"] == "done"
+    told = next(event["coverage"] for event in events if "coverage" in event)
+    assert {row["part"] for row in told if row["trained"]} >= set(SIGHT)
+    tensors = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    still = [name for name, tensor in tensors.items() if "lora_B" in name and not tensor.any()]
+    assert not still
+    assert len([name for name in tensors if "lora_B" in name]) == sum(row["trained"] for row in told)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merged_model_takes_pictures_and_is_judged_again(tmp_path: Path, family: str) -> None:
+    """Tower, projector and language model are merged; another evaluation opens the pictures as the run did."""
+    changes = {"lora.target_modules": "all-linear, projector, vision", "optimizer.learning_rate": 2e-2}
+    told = spec(make(tmp_path / family, family), rows(tmp_path / "data"), **changes)
+    run(tmp_path / "run", told)
+    about = {"spec": told.model_dump(mode="json"), "adapter": str(tmp_path / "run" / "adapter")}
+    last = after(
+        tmp_path / "export",
+        export_merged,
+        {**about, "run_folder": str(tmp_path / "run"), "output": str(tmp_path / "merged"), "precision": None},
+    )
+    assert (last["type"], last["output"]) == ("done", str(tmp_path / "merged"))
+    assert Sight.of(tmp_path / "merged", load_tokenizer(tmp_path / "merged"))
+    assert after(tmp_path / "evaluate", judge_again, {**about, "data": None, "rows": None})["type"] == "done"
+
+
+def after(folder: Path, work: Callable[[Operation], None], about: dict[str, Any]) -> dict[str, Any]:
+    """The last event of what is done with a run's adapter."""
+    create(folder, {"id": folder.name, "kind": folder.name, "title": folder.name, **about})
+    with Operation(folder) as operation:
+        work(operation)
+    return read_events(folder)[-1]
 
 
 def test_a_model_that_reads_alone_refuses_pictures_before_it_is_loaded(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from trainer.models.weights import read_weights
 from trainer.operation import Operation, read_record
 from trainer.report import Report
 from trainer.spec import RunSpec
+from trainer.vision.sight import Sight
 
 SHARD = "5GB"
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}  # that a parameter takes
@@ -60,8 +61,8 @@ def export_merged(operation: Operation) -> None:
     tokenizer = load_tokenizer(adapter)
     model: Any = PeftModel.from_pretrained(load_base(origin.base, torch.float32), adapter).eval()
     torch.set_num_threads(choose_threads(None, model)[0])
-    prompts = prompts_of(tokenizer, _rows(origin.spec))
-    expected = said_by(model, tokenizer, prompts)
+    sight = Sight.of(origin.base, tokenizer)
+    expected = said_by(model, tokenizer, prompts_of(tokenizer, _rows(origin.spec), sight))
     if run.ending():
         operation.emit("stopped", output=None)
         return
@@ -76,12 +77,15 @@ def export_merged(operation: Operation) -> None:
         model.generation_config = GenerationConfig.from_model_config(model.config)  # the base's own is copied below
         model.save_pretrained(folder, max_shard_size=SHARD)
         tokenizer.save_pretrained(folder)
+        if sight:
+            sight.processor.save(folder)
         del model  # one at a time in memory
         if (origin.base / "generation_config.json").is_file():
             shutil.copy(origin.base / "generation_config.json", folder)
         run.phase("checking", "Reading the merged model back from disk")
         again = load_tokenizer(folder)
-        said = said_by(load_base(folder, torch.float32).eval(), again, prompts_of(again, _rows(origin.spec)))
+        prompts = prompts_of(again, _rows(origin.spec), Sight.of(folder, again))
+        said = said_by(load_base(folder, torch.float32).eval(), again, prompts)
         found.append(compare(expected, said, precision))
         if not found[0].good:
             raise TrainError(

@@ -15,17 +15,20 @@ KEY_VALUE, QUERY_KEY_VALUE = "attention key and value", "attention query, key an
 GATE, UP, GATE_UP, DOWN = "MLP gate", "MLP up", "MLP gate and up", "MLP down"
 EXPERTS, SHARED_EXPERTS, ROUTER = "experts", "shared experts", "router"
 STATE_SPACE = "linear attention, state space"
-EMBEDDINGS, HEAD, VISION, VECTORS, OTHER = "embeddings", "head", "vision tower", "norms and scales", "other"
+EMBEDDINGS, HEAD, VECTORS, OTHER = "embeddings", "head", "norms and scales", "other"
+VISION, PROJECTOR = "vision tower", "projector"
 
 # What each keyword of `lora.target_modules` stands for. Linear attention and state spaces stand in attention's place.
 ATTENTION = (QUERY, KEY, VALUE, KEY_VALUE, QUERY_KEY_VALUE, OUTPUT, STATE_SPACE)
 MLP = (GATE, UP, GATE_UP, DOWN, SHARED_EXPERTS, EXPERTS)
-PARTS = (*ATTENTION, *MLP, ROUTER, EMBEDDINGS, HEAD, VISION, VECTORS, OTHER)
+SIGHT = (VISION, PROJECTOR)
+PARTS = (*ATTENTION, *MLP, ROUTER, EMBEDDINGS, HEAD, *SIGHT, VECTORS, OTHER)
 
 _WITHIN_ATTENTION = r"\.(\w*attn\w*|\w*attention\w*)\."
 # The first that is found in a module's path decides.
 _BY_NAME = [
-    (VISION, r"\.(vision\w*|visual|image\w*|\w*multi_?modal\w*|mm_projector|connector)\."),
+    (PROJECTOR, r"\.(\w*multi_?modal\w*|mm_projector|connector|(\w+_)?merger(_list)?)(\.|$)"),
+    (VISION, r"\.(vision\w*|visual|image\w*)\."),
     (ROUTER, r"\.(router|gate|wg|shared_expert_gate)(\.layer)?$"),
     (SHARED_EXPERTS, r"\.(shared_experts?|shared_mlp)\."),
     (EXPERTS, r"\.experts(\.|$)"),

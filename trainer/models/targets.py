@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 
 from trainer.errors import TrainError
-from trainer.models.parts import ATTENTION, EMBEDDINGS, EXPERTS, HEAD, MLP, VISION, Unit
+from trainer.models.parts import ATTENTION, EMBEDDINGS, EXPERTS, HEAD, MLP, PARTS, PROJECTOR, SIGHT, VISION, Unit
 
 ALL_LINEAR = "all-linear"
-KEYWORDS = {"attention": ATTENTION, "mlp": MLP}
+LANGUAGE = tuple(part for part in PARTS if part not in (HEAD, *SIGHT))
+BARE = (EXPERTS, PROJECTOR)  # parts whose matrices some families hold without a layer around them
+KEYWORDS = {"attention": ATTENTION, "mlp": MLP, "projector": (PROJECTOR,), "vision": (VISION,)}
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class Targets:
 
 
 def resolve(model: Any, found: list[Unit], asked: str) -> Targets:
-    """The targets for `all-linear`, for keywords and module names with commas between them, or for an expression.
+    """The targets for `all-linear`, for it, keywords and module names with commas between them, or for an expression.
 
     `found` are the model's units. Raises `TrainError` (`lora-targets`) for the first name that this model has not.
     """
-    barred = _barred(model, found)
+    names = [name.strip() for name in asked.split(",")]
+    barred = _barred(model, found, names)
     why = [
         f"not {_some(name for name in barred if barred[name] == reason)}: {reason}" for reason in set(barred.values())
     ]
@@ -45,7 +49,6 @@ def resolve(model: Any, found: list[Unit], asked: str) -> Targets:
     if asked == ALL_LINEAR:
         expected = [unit for unit in found if unit.linear and unit.part != HEAD and unit.name not in barred]
         return Targets(ALL_LINEAR, _weights(expected, taken), sorted(barred), expected, sorted(why))
-    names = [name.strip() for name in asked.split(",")]
     if not all(re.fullmatch(r"[\w.-]+", name) for name in names):
         return Targets(asked, [], [], [], [])
     expected = list({unit.name: unit for name in names for unit in _named(name, found, barred)}.values())
@@ -57,8 +60,10 @@ def resolve(model: Any, found: list[Unit], asked: str) -> Targets:
 def _named(name: str, found: list[Unit], barred: dict[str, str]) -> list[Unit]:
     """The units that one name stands for: a keyword, or the end of a path."""
     parts = KEYWORDS.get(name)
-    if parts:
-        chosen = [unit for unit in found if unit.part in parts and (unit.linear or unit.part == EXPERTS)]
+    if name == ALL_LINEAR:
+        chosen = [unit for unit in found if unit.part in LANGUAGE and unit.linear]
+    elif parts:
+        chosen = [unit for unit in found if unit.part in parts and (unit.linear or (unit.part in BARE and unit.sides))]
     else:
         chosen = [unit for unit in found if f".{unit.name}".endswith(f".{name}") and unit.sides]
     usable = [unit for unit in chosen if unit.name not in barred]
@@ -73,17 +78,39 @@ def _named(name: str, found: list[Unit], barred: dict[str, str]) -> list[Unit]:
     return usable
 
 
-def _barred(model: Any, found: list[Unit]) -> dict[str, str]:
-    """Linear layers that an adapter would not work on, each with the reason."""
+def _barred(model: Any, found: list[Unit], names: list[str]) -> dict[str, str]:
+    """Linear layers that an adapter would not work on, or that nobody has asked for by name, each with the reason."""
     modules = dict(model.named_modules())
     linear = [unit for unit in found if unit.linear and unit.part != HEAD]
-    reasons = {unit.name: _why_not(unit, modules[unit.name], modules[unit.name.rpartition(".")[0]]) for unit in linear}
+    asked = [part for name in names for part in KEYWORDS.get(name, ())]
+    reasons = {
+        unit.name: _why_blind(model, unit, asked)
+        if unit.part in SIGHT
+        else _why_not(unit, modules[unit.name], modules[unit.name.rpartition(".")[0]])
+        for unit in linear
+    }
     return {name: reason for name, reason in reasons.items() if reason}
 
 
+def _why_blind(model: Any, unit: Unit, asked: list[str]) -> str | None:
+    if unit.part not in asked:
+        return "what sees stays as it is unless `vision` or `projector` are named"
+    layer = re.search(r"\.layers\.(\d+)\.", unit.name)
+    if unit.part == VISION and layer and int(layer[1]) >= _layers_seen_through(model.config):
+        return "pictures are taken from an earlier layer of the tower"
+    return None
+
+
+def _layers_seen_through(config: Any) -> float:
+    """How many layers of the tower lie before what the model takes of a picture; Llava leaves the last one out."""
+    taken = getattr(config, "vision_feature_layer", None)
+    if taken is None:
+        return math.inf
+    states = config.vision_config.num_hidden_layers + 1  # the first are the embeddings
+    return max(each % states for each in (taken if isinstance(taken, list) else [taken]))
+
+
 def _why_not(unit: Unit, module: nn.Module, parent: nn.Module) -> str | None:
-    if unit.part == VISION:
-        return "the vision tower and its projector stay as they are: the language model is adapted"
     # Mamba's mixers have both; gated linear attention has only the first, and calls its layers as layers.
     mamba = hasattr(parent, "A_log") and hasattr(parent, "D")
     if mamba and _leaf(unit.name) in ("out_proj", "x_proj", "dt_proj"):

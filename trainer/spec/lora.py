@@ -18,7 +18,8 @@ class Lora(Section):
     target_modules: str = setting(
         "all-linear",
         "Adapted layers",
-        "`all-linear`, or `attention`, `mlp` and names of layers with commas between them, or an expression over names.",
+        "`all-linear`, `attention`, `mlp`, of a model that sees also `projector` and `vision`, and names of layers, with "
+        "commas between them; or an expression over names.",
     )
     rslora: bool = setting(
         False, "Rank-stabilised", "Scales by alpha / √rank instead: high ranks learn as fast as low ones."
