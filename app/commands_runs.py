@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from base64 import b64encode
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,6 +181,10 @@ def resume(run: RunArgument, json: JsonFlag = False) -> None:
 def chat(
     run: Annotated[str, typer.Argument(help="The run whose adapter answers beside its base.")],
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
+    picture: Annotated[
+        list[Path],
+        typer.Option(exists=True, dir_okay=False, help="A picture that belongs to the question; several may be given."),
+    ] = [],  # noqa: B006 - typer wants a list
     max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="The longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")] = 0.0,
     json: JsonFlag = False,
@@ -187,11 +193,18 @@ def chat(
     operations = Operations(open_home())
     request = ChatRequest(
         run=run,
-        messages=[ChatMessage(role="user", content=prompt)],
+        messages=[ChatMessage(role="user", content=prompt, pictures=[_data_url(file) for file in picture])],
         max_new_tokens=max_new_tokens,
         temperature=temperature,
     )
     asyncio.run(_chat(operations, request, as_json=json))
+
+
+def _data_url(file: Path) -> str:
+    kind = guess_type(file.name)[0] or "image/unknown"
+    if not kind.startswith("image/"):
+        raise AppError("picture-unreadable", f"{file} is no picture by its name.", "Name a picture's file.")
+    return f"data:{kind};base64,{b64encode(file.read_bytes()).decode()}"
 
 
 async def _chat(operations: Operations, request: ChatRequest, *, as_json: bool) -> None:

@@ -182,6 +182,7 @@ class Followed:
         step, final = self._newest, self._last if self._last and self._last["type"] in FINAL else {}
         phase = self._phase
         spec, foreign = RunSpec.recorded(self.record["spec"])
+        adapter = _adapter(self.folder, final.get("adapter"))
         return TrainView(
             spec=spec,
             folder=str(self.folder),
@@ -202,7 +203,8 @@ class Followed:
             trained_parameters=self._coverage.get("trained_parameters"),
             parameters=self._coverage.get("parameters"),
             coverage=[CoverageView(**row) for row in self._coverage.get("coverage", [])],
-            adapter=_adapter(self.folder, final.get("adapter")),
+            adapter=adapter,
+            sees=adapter is not None and (Path(adapter) / "preprocessor_config.json").is_file(),
             proof=self._proof,
             warnings=[*self._warnings, *_of_another_version(foreign)],
             resumable=self.resumable,

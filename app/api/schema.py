@@ -136,7 +136,7 @@ class CoverageView(BaseModel):
 
 
 class TrainView(BaseModel):
-    """A run's newest figures. Memory in bytes, rate in real (unpadded) tokens a second."""
+    """A run's newest figures. Memory in bytes, rate in real (unpadded) tokens a second; `sees`: its adapter takes pictures."""
 
     spec: RunSpec
     folder: str
@@ -158,6 +158,7 @@ class TrainView(BaseModel):
     parameters: int | None
     coverage: list[CoverageView]
     adapter: str | None
+    sees: bool
     proof: str
     warnings: list[str]
     resumable: bool
@@ -312,9 +313,16 @@ class LogPage(BaseModel):
     next_offset: int
 
 
+# A picture as a browser reads a file: its kind and its content, at most twelve million characters of base64.
+DataUrl = Annotated[str, Field(pattern=r"^data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]+$", max_length=12_000_000)]
+
+
 class ChatMessage(BaseModel):
+    """One turn; its pictures stand before its text."""
+
     role: Literal["system", "user", "assistant"]
     content: str
+    pictures: Annotated[list[DataUrl], Field(max_length=8)] = []
 
 
 class ChatRequest(BaseModel):

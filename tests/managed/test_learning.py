@@ -25,6 +25,7 @@ from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation, create, read_events
 from trainer.spec import Data, Lora, RunSpec
 from trainer.starter import skills
+from trainer.vision.sight import Prompt
 
 STARTER = Path(skills.__file__).parent / "model"
 TALK = [
@@ -193,7 +194,9 @@ def test_streamed_chat_says_what_batched_evaluation_says(tmp_path: Path, tokeniz
     adapter = tmp_path / "run" / "adapter"
     model = PeftModel.from_pretrained(load_base(STARTER, torch.float32), adapter).eval()
     asked = [row[:-1] for row in rows[:4]]
-    prompts = [tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) for turns in asked]
+    prompts = [
+        Prompt(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)) for turns in asked
+    ]
     batched = answer(model, tokenizer, prompts, 24)
     chat = Chat()
     for turns, expected in zip(asked, batched, strict=True):

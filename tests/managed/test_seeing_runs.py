@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file
 from seeing import FAMILIES, STARTER, make
 from test_settings import run
 
+from trainer.chat import Chat
 from trainer.data.masks import IGNORED, encode
 from trainer.data.reading import read_samples
 from trainer.data.templates import Renderer
 from trainer.errors import TrainError
 from trainer.evaluation.again import judge_again
-from trainer.evaluation.judging import question
+from trainer.evaluation.judging import answer, question
 from trainer.export.merged import export_merged
+from trainer.models.loading import load_base
 from trainer.models.parts import SIGHT
 from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation, create, read_events
@@ -96,6 +100,40 @@ def test_a_merged_model_takes_pictures_and_is_judged_again(tmp_path: Path, famil
     assert (last["type"], last["output"]) == ("done", str(tmp_path / "merged"))
     assert Sight.of(tmp_path / "merged", load_tokenizer(tmp_path / "merged"))
     assert after(tmp_path / "evaluate", judge_again, {**about, "data": None, "rows": None})["type"] == "done"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_chat_with_a_picture_says_what_evaluation_says(tmp_path: Path, family: str) -> None:
+    folder = make(tmp_path / family, family)
+    data = rows(tmp_path / "data", 3)
+    run(tmp_path / "run", spec(folder, data, **{"optimizer.learning_rate": 2e-2}))
+    adapter = tmp_path / "run" / "adapter"
+    asked = {"model": str(folder), "adapter": str(adapter), "max_new_tokens": 8, "temperature": 0}
+    url = "data:image/png;base64," + base64.b64encode((data.parent / "1.png").read_bytes()).decode()
+    message = {"role": "user", "content": "colour?", "pictures": [url]}
+    lines = list(Chat().answer({**asked, "messages": [message]}, lambda: False))
+
+    tokenizer = load_tokenizer(adapter)
+    sight = Sight.of(folder, tokenizer)
+    sample = read_samples(Data(train=str(data))).train[2]
+    model = PeftModel.from_pretrained(load_base(folder, torch.float32), adapter).eval()
+    (said,) = answer(model, tokenizer, [question(Renderer(tokenizer), sample, sight)], 8)
+    assert "".join(line["text"] for line in lines if line["side"] == "tuned") == said
+    assert {line["side"] for line in lines} == {"base", "tuned"}
+
+
+@pytest.mark.parametrize(
+    ("url", "code"), [("data:image/png;base64,AAAA", "picture-unreadable"), ("x.png", "pictures-unseen")]
+)
+def test_a_chat_refuses_what_is_no_picture_and_pictures_that_nobody_sees(tmp_path: Path, url: str, code: str) -> None:
+    chat, folder = Chat(), make(tmp_path / "llava", "llava")
+    chat._tokenizer = load_tokenizer(folder)
+    chat._sight = Sight.of(folder, chat._tokenizer) if code == "picture-unreadable" else None
+    chat._loaded = (str(folder), "")  # no weight is needed to refuse
+    asked = {"model": str(folder), "adapter": "", "max_new_tokens": 1, "temperature": 0}
+    with pytest.raises(TrainError) as refused:
+        list(chat.answer({**asked, "messages": [{"role": "user", "content": "?", "pictures": [url]}]}, lambda: False))
+    assert refused.value.code == code
 
 
 def after(folder: Path, work: Callable[[Operation], None], about: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from trainer.data.templates import Span, settle_template
 from trainer.errors import TrainError
 from trainer.models.tokenizer import stop_tokens
 from trainer.spec import Data
-from trainer.vision.sight import Seen, Sight, moved
+from trainer.vision.sight import Seen, Sight, moved, require_sight
 
 IGNORED = -100  # the label of a token that is not scored, as cross-entropy's `ignore_index`
 TEXTS_AT_ONCE = 512  # the tokenizer's own batch: large enough to be fast, small enough to stay small
@@ -149,7 +149,9 @@ def by_row(
     answers = Answers(tokenizer, data.train_on)
     stops = stop_tokens(tokenizer)
     rows = iter(samples)
-    while chunk := [(sample, list(answers.pieces(_visible(sample, sight)))) for sample in islice(rows, TEXTS_AT_ONCE)]:
+    while chunk := [
+        (sample, list(answers.pieces(require_sight(sample, sight)))) for sample in islice(rows, TEXTS_AT_ONCE)
+    ]:
         seen = iter([_with_room(piece, sight) for _, pieces in chunk for piece in pieces])
         texts = [piece.text for _, pieces in chunk for piece in pieces]
         encodings = iter(_tokenise(tokenizer, texts))
@@ -160,16 +162,6 @@ def by_row(
                 if whole.seen and whole.length > data.max_length:
                     whole.kept = (0, 0)  # half a picture says nothing
             yield sample, wholes
-
-
-def _visible(sample: Sample, sight: Sight | None) -> Sample:
-    if sample.pictures and sight is None:
-        raise TrainError(
-            "pictures-unseen",
-            f"{sample.place}: the row has pictures, and this model reads text alone.",
-            "Choose a model that sees, or rows without pictures.",
-        )
-    return sample
 
 
 def _with_room(piece: Piece, sight: Sight | None) -> Seen | None:

@@ -59,6 +59,17 @@ class Sight:
         return whole, seen, grown
 
 
+def require_sight(sample: Sample, sight: Sight | None) -> Sample:
+    """The sample; raises `TrainError` where it has pictures and the model reads text alone."""
+    if sample.pictures and sight is None:
+        raise TrainError(
+            "pictures-unseen",
+            f"{sample.place}: there are pictures, and this model reads text alone.",
+            "Choose a model that sees, or leave the pictures out.",
+        )
+    return sample
+
+
 @dataclass(frozen=True)
 class Seen:
     """The pictures of one row."""

@@ -1,9 +1,12 @@
 // The conversation in this tab. Each prompt is answered on its own by base and tuned, so that they stay comparable.
 import { asProblem, stream } from './api'
+import type { Picture } from './pictures'
 import type { ChatLine, ChatRequest, Problem } from './types'
 
 export interface Exchange {
   prompt: string
+  /** Small ones, to be shown; what was sent is not kept. */
+  pictures?: string[]
   run: string
   base: string
   tuned: string
@@ -20,14 +23,15 @@ class Chat {
   answering = $derived(this.exchanges.at(-1)?.state === 'answering')
   #leave: AbortController | null = null
 
-  async ask(run: string, prompt: string): Promise<void> {
-    this.exchanges.push({ prompt, run, base: '', tuned: '', state: 'answering', problem: null })
+  async ask(run: string, prompt: string, pictures: Picture[] = []): Promise<void> {
+    const shown = pictures.map((picture) => picture.small)
+    this.exchanges.push({ prompt, pictures: shown, run, base: '', tuned: '', state: 'answering', problem: null })
     const exchange = this.exchanges.at(-1)!
     const leave = new AbortController()
     this.#leave = leave
     const request: ChatRequest = {
       run,
-      messages: [{ role: 'user', content: prompt }],
+      messages: [{ role: 'user', content: prompt, pictures: pictures.map((picture) => picture.url) }],
       max_new_tokens: this.length,
       temperature: this.temperature,
     }
