@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from app.api.schema_data import PreviewRow, PreviewStatistics, PreviewText, PreviewToken
+from app.api.schema_data import PreviewPicture, PreviewRow, PreviewStatistics, PreviewText, PreviewToken
 
 RESET = "\x1b[0m"
 COLOURS = {"trained": "\x1b[1;32m", "context": "", "cut": "\x1b[9;31m"}
@@ -39,6 +39,8 @@ class Painter:
         share = f" ({row.trained / read:.0%})" if read else ""
         cut = f", {row.cut:,} cut off" if row.cut else ""
         yield f"Row {row.number:,}, {row.place}: {row.trained:,} of {read:,} tokens are learned{share}{cut}"
+        for number, picture in enumerate(row.pictures, 1):
+            yield f"  Picture {number}: {_sides(picture.size)}, taken as {_as_taken(picture)}"
         for text in row.texts:
             yield ""
             yield from self._tokens(text) if ids else textwrap.indent(self._text(text), "    ").split("\n")
@@ -49,7 +51,7 @@ class Painter:
 
     def _text(self, text: PreviewText) -> str:
         return "".join(
-            self._marked(state, "".join(readable(token.text) for token in tokens))
+            self._marked(state, "".join(readable(_repeated(token)) for token in tokens))
             for state, tokens in groupby(text.tokens, lambda token: token.state)
         )
 
@@ -70,7 +72,20 @@ def readable(text: str) -> str:
 
 
 def _shown(token: PreviewToken) -> str:
-    return repr(token.text) if token.text else "(a further part of the character above)"
+    return repr(_repeated(token)) if token.text else "(a further part of the character above)"
+
+
+def _repeated(token: PreviewToken) -> str:
+    return f"{token.text} x {token.times:,} " if token.times > 1 else token.text
+
+
+def _as_taken(picture: PreviewPicture) -> str:
+    tiles = f"{len(picture.tiles)} tiles of " if len(picture.tiles) > 1 else ""
+    return f"{tiles}{_sides(picture.tile)} and {picture.tokens:,} tokens"
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return f"{size[0]:,} x {size[1]:,} pixels"
 
 
 def summary(found: PreviewStatistics) -> Iterator[str]:

@@ -91,11 +91,21 @@ class PreviewRequest(BaseModel):
 
 
 class PreviewToken(BaseModel):
-    """`text` is empty where a token is a further part of the character before it."""
+    """`text` is empty where a token is a further part of the character before it; of pictures the same stands `times` over."""
 
     id: int
     text: str
     state: Literal["trained", "context", "cut"]
+    times: int = 1
+
+
+class PreviewPicture(BaseModel):
+    """A picture as the model takes it: its own size, its `tiles` as data URLs and the size of one, and how many tokens it is."""
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    tiles: list[str]
+    tokens: int
 
 
 class PreviewText(BaseModel):
@@ -122,6 +132,7 @@ class PreviewRow(BaseModel):
     context: int
     cut: int
     texts: list[PreviewText]
+    pictures: list[PreviewPicture] = []
     findings: list[PreviewFinding]
 
 

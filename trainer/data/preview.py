@@ -120,7 +120,17 @@ def _page(model: Path, tokenizer: Any, samples: Sequence[Sample], rows: slice, d
     yield {"type": "template", "text": settle_template(tokenizer, samples, data.template)}
     sight = Sight.of(model, tokenizer)
     for number, (sample, wholes) in enumerate(by_row(tokenizer, samples[rows], data, sight), rows.start + 1):
-        yield {"type": "row", **_row(tokenizer, number, sample, wholes, data)}
+        yield {"type": "row", **_row(tokenizer, number, sample, wholes, data), "pictures": _pictures(wholes)}
+
+
+def _pictures(wholes: Sequence[Whole]) -> list[Line]:
+    """The row's pictures as the model takes them."""
+    seen = next((whole.seen for whole in wholes if whole.seen), None)
+    if seen is None:
+        return []
+    from trainer.vision.taken import taken  # brings Pillow, which few rows need
+
+    return taken(seen)
 
 
 def _row(tokenizer: Any, number: int, sample: Sample, wholes: Sequence[Whole], data: Data) -> Line:
@@ -155,9 +165,15 @@ def _text(tokenizer: Any, whole: Whole, states: list[str], most: int) -> Line:
     ids, words = whole.encoding.ids, token_texts(tokenizer, whole)
     begins = states.index("trained") if "trained" in states else 0
     start = max(0, min(begins - most // 4, len(ids) - most))
-    listed = zip(ids[start : start + most], words[start:], states[start:], strict=False)
-    tokens = [{"id": identity, "text": word, "state": state} for identity, word, state in listed]
-    return {"tokens": tokens, "hidden": len(ids) - len(tokens)}
+    listed = list(zip(ids[start : start + most], words[start:], states[start:], strict=False))
+    parts = whole.seen.sight.processor.ids if whole.seen else set()
+    tokens: list[Line] = []
+    for before, (identity, word, state) in zip([None, *listed], listed, strict=False):
+        if identity in parts and before == (identity, word, state):
+            tokens[-1]["times"] += 1  # of a picture there may be thousands
+        else:
+            tokens.append({"id": identity, "text": word, "state": state, "times": 1})
+    return {"tokens": tokens, "hidden": len(ids) - len(listed)}
 
 
 def token_texts(tokenizer: Any, whole: Whole) -> list[str]:

@@ -52,6 +52,7 @@ class Processor:
     def __init__(self, folder: Path, family: str, parts: Any) -> None:
         self.family, self._folder, self._parts = family, folder, parts
         self.token: str = parts.image_token
+        self.images: Any = parts.image_processor
 
     @classmethod
     def load(cls, folder: Path, tokenizer: Any) -> Processor:
@@ -95,7 +96,12 @@ class Processor:
 
     def types(self, ids: torch.Tensor) -> torch.Tensor:
         """1 where a token stands for a part of a picture, else 0."""
-        return torch.isin(ids, torch.tensor(self._parts.image_token_ids)).long()
+        return torch.isin(ids, torch.tensor(sorted(self.ids))).long()
+
+    @property
+    def ids(self) -> set[int]:
+        """The tokens that stand for parts of a picture."""
+        return set(self._parts.image_token_ids)
 
     def save(self, folder: Path) -> None:
         """Copy what says how pictures are taken beside the tokenizer."""
@@ -110,13 +116,13 @@ class Rows:
     def __init__(
         self, images: Any, tokenizer: Any, patch_size: int = 16, spatial_merge_size: int = 1, **told: Any
     ) -> None:
-        self._images, self._side = images, patch_size * spatial_merge_size
+        self.image_processor, self._side = images, patch_size * spatial_merge_size
         names = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"}
         self.image_token, self._line, self._end = (str(told.get(name, usual)) for name, usual in names.items())
         self.image_token_ids = tokenizer.convert_tokens_to_ids([self.image_token, self._line, self._end])
 
     def _process_images(self, pictures: list[Image], **options: Any) -> tuple[Any, list[str]]:
-        inputs = self._images(pictures, patch_size=self._side, **options)
+        inputs = self.image_processor(pictures, patch_size=self._side, **options)
         return inputs, [self._text(*size) for size in inputs["image_sizes"].tolist()]
 
     def _text(self, height: int, width: int) -> str:
