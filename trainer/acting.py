@@ -10,6 +10,7 @@ import torch
 
 from trainer.errors import TrainError
 from trainer.memory import peak
+from trainer.models.parts import language_model
 from trainer.spec import RunSpec
 from trainer.spec.setting import Section
 
@@ -72,8 +73,8 @@ def prepare_model(model: Any, spec: RunSpec) -> None:
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:
-    """The repeated blocks of the model: its longest list of modules of one class."""
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    """The repeated blocks that read tokens: the longest list of modules of one class."""
+    lists = [module for module in language_model(model).modules() if isinstance(module, torch.nn.ModuleList)]
     return list(max(lists, key=len, default=[]))
 
 

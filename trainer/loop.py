@@ -52,6 +52,7 @@ from trainer.schedule import learning_rate, planned_steps
 from trainer.snapshot import Progress, fingerprint, put_back, take
 from trainer.spec import RunSpec
 from trainer.speed.choice import choose_way
+from trainer.vision.ahead import ahead
 from trainer.vision.sight import Sight
 
 
@@ -142,6 +143,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     batches = training_batches(
         examples, tokenizer.pad_token_id, size, seed, progress.batches, by_length=not portions.end_to_end
     )
+    batches = ahead(batches) if sight else batches
     model.train()
     step = Step(model, optimizer, portions, device, precision, base_precision)
     settle(run, spec, step, examples, tokenizer.pad_token_id, progress, limit(read_events(operation.folder)))

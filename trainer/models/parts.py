@@ -49,6 +49,11 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WHOLE = (nn.Linear, Conv1D, nn.Embedding, *_CONVOLUTIONS)
 
 
+def language_model(model: Any) -> Any:
+    """The part of a model that sees which reads tokens; any other model whole."""
+    return model.get_decoder() if hasattr(model.config, "vision_config") else model
+
+
 @dataclass(frozen=True)
 class Unit:
     """A module, or a matrix that its module holds bare: `name` is its path, `sides` the two that a product sees."""

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from trainer.models.parts import language_model
 from trainer.speed import SHORT_ROW
 from trainer.speed.short_rows import Groups, ShortRows
 
@@ -52,7 +53,8 @@ class Attention:
     """Switches a model to attention within rows, and back."""
 
     def __init__(self, model: Any) -> None:
-        configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+        reading = language_model(model).modules()
+        configs = {id(module.config): module.config for module in reading if hasattr(module, "config")}
         self._configs = [config for config in configs.values() if hasattr(config, "_attn_implementation")]
         AttentionInterface.register(NAME, attend)
         AttentionMaskInterface.register(NAME, _no_mask)

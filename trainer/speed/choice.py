@@ -20,6 +20,7 @@ from trainer.speed.gates import fuse_gates
 from trainer.speed.head import Head
 from trainer.speed.norms import fuse_norms
 from trainer.speed.padded import Padded
+from trainer.vision.sight import inputs
 
 Way = Flat | Padded
 # Rounding alone, over the largest logit; a row that sees another's tokens differs by more than ten times as much.
@@ -50,8 +51,6 @@ def fuse_like(model: Any, other: Any) -> Any:
 def _tried(model: Any, examples: Sequence[Example], pad: int, training: Training) -> tuple[Way, str]:
     if training.compile:
         return Padded(model), "padded: layers are compiled for rows of one length"
-    if not isinstance(examples, StoredExamples) and any(example.seen for example in examples):
-        return Padded(model), "padded: rows have pictures"
     if training.neftune:
         return Padded(model), "padded: the noise on the embeddings is measured by the length of a padded row"
     if any(unit.part == STATE_SPACE for unit in units(model)):
@@ -74,11 +73,16 @@ def _tried(model: Any, examples: Sequence[Example], pad: int, training: Training
 
 
 def _two_rows(examples: Sequence[Example]) -> list[Example]:
-    """A short and a middling row, where lengths differ."""
+    """A short and a middling row, where lengths differ; where rows have pictures, the shortest with and without."""
     lengths = row_lengths(examples)
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    rows = [examples[order[0]], examples[order[len(order) // 2]]]
-    return [Example(row.ids[:TRIED_TOKENS], row.ids[:TRIED_TOKENS]) for row in rows]
+    if isinstance(examples, StoredExamples) or not any(example.seen for example in examples):
+        rows = [examples[order[0]], examples[order[len(order) // 2]]]
+        return [Example(row.ids[:TRIED_TOKENS], row.ids[:TRIED_TOKENS]) for row in rows]
+    shown = [row for row in order if examples[row].seen]
+    blind = [row for row in order if not examples[row].seen]
+    chosen = [examples[row] for row in sorted([*blind[:1], *shown[:2]], key=lambda row: lengths[row])]
+    return [Example(row.ids, row.ids, seen=row.seen) for row in chosen]
 
 
 @torch.no_grad()
@@ -87,9 +91,9 @@ def _difference(model: Any, flat: Flat, rows: list[Example], pad: int) -> float:
     was_training = model.training
     model.eval()
     try:
-        alone = [model(input_ids=torch.tensor([row.ids], device=model.device)).logits[0, :-1] for row in rows]
+        alone = [_alone(model, row) for row in rows]
         with flat.in_use():
-            batch = flatten(collate(rows, pad))
+            batch = flatten(collate(rows, pad), rope=flat.rope)
             together = flat.logits(batch)
         layers = len(decoder_layers(model))
         if batch.lengths.asked != layers:
@@ -101,3 +105,10 @@ def _difference(model: Any, flat: Flat, rows: list[Example], pad: int) -> float:
         model.train(was_training)
     wanted = torch.cat(alone).float()
     return float((together.float() - wanted).abs().max() / wanted.abs().max())
+
+
+def _alone(model: Any, row: Example) -> torch.Tensor:
+    ids = torch.tensor([row.ids])
+    asked = {"input_ids": ids, **inputs([row.seen], ids)}
+    logits: torch.Tensor = model(**{name: value.to(model.device) for name, value in asked.items()}).logits
+    return logits[0, :-1]

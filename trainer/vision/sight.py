@@ -17,14 +17,29 @@ from trainer.vision import sees
 if TYPE_CHECKING:  # what opens pictures takes half a second to load, and most runs read text alone
     from trainer.vision.processor import Processed, Processor
 
+MOST_KEPT = 1 << 30  # bytes of processed pictures
 TYPES = {"gemma3": "token_type_ids", "qwen2_vl": "mm_token_type_ids", "qwen2_5_vl": "mm_token_type_ids", "qwen3_vl": "mm_token_type_ids"}  # fmt: skip
 
 
 class Sight:
-    """Makes pictures into a model's inputs."""
+    """Makes pictures into a model's inputs, and keeps them while there is room: every epoch asks for them again."""
 
-    def __init__(self, processor: Processor) -> None:
-        self.processor = processor
+    def __init__(self, processor: Processor, room: int = MOST_KEPT) -> None:
+        self.processor, self._room = processor, room
+        self._kept: dict[tuple[Picture, ...], Processed] = {}
+
+    def processed(self, pictures: tuple[Picture, ...], place: Place | None) -> Processed:
+        """The pictures of one row as the model takes them; raises `TrainError` for one that cannot be opened."""
+        found = self._kept.get(pictures)
+        if found is None:
+            from trainer.vision.opening import open_picture
+
+            found = self.processor.process([open_picture(each, place) for each in pictures])
+            size = sum(each.nbytes for each in found.inputs.values())
+            if size <= self._room:  # the first stay: of rows in random order none is asked for sooner than another
+                self._room -= size
+                self._kept[pictures] = found
+        return found
 
     @classmethod
     def of(cls, folder: Path, tokenizer: Any) -> Sight | None:
@@ -50,12 +65,13 @@ class Sight:
         if not count:
             return text, None, []
         seen = Seen(self, sample.pictures[:count], sample.place)
+        texts = seen.processed().texts
         pieces, grown, at = text.split(token), [], 0
-        for piece, shown in zip(pieces, seen.processed().texts, strict=False):
+        for piece, shown in zip(pieces, texts, strict=False):
             at += len(piece)
             grown.append((at, at + len(token), len(shown) - len(token)))
             at += len(token)
-        whole = "".join(part for pair in zip(pieces, [*seen.processed().texts, ""], strict=True) for part in pair)
+        whole = "".join(part for pair in zip(pieces, [*texts, ""], strict=True) for part in pair)
         return whole, seen, grown
 
 
@@ -80,9 +96,17 @@ class Seen:
 
     def processed(self) -> Processed:
         """As the model takes them."""
-        from trainer.vision.opening import open_picture
+        return self.sight.processed(self.pictures, self.place)
 
-        return self.sight.processor.process([open_picture(each, self.place) for each in self.pictures])
+
+@dataclass(frozen=True)
+class Ready(Seen):
+    """The pictures of one row, processed before they are asked for."""
+
+    made: Processed
+
+    def processed(self) -> Processed:
+        return self.made
 
 
 class Prompt(NamedTuple):
@@ -118,6 +142,12 @@ def inputs(rows: Sequence[Seen | None], ids: torch.Tensor) -> dict[str, torch.Te
     found = processor.join([each.processed() for each in with_pictures])
     name = TYPES.get(processor.family)
     return found | ({name: processor.types(ids)} if name else {})
+
+
+def parts_of_pictures(rows: Sequence[Seen | None], ids: torch.Tensor) -> torch.Tensor:
+    """1 where a token stands for a part of a picture, else 0, of the shape of the ids."""
+    processor = next((each.sight.processor for each in rows if each is not None), None)
+    return torch.zeros_like(ids) if processor is None else processor.types(ids)
 
 
 def moved(position: int, grown: Sequence[tuple[int, int, int]]) -> int:
