@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from seeing import make
 from test_seeing_runs import rows
 
 from trainer.data.batches import training_batches
 from trainer.data.masks import Example, encode
 from trainer.data.reading import read_samples
+from trainer.data.token_cache import encode_cached
 from trainer.errors import TrainError
 from trainer.models.tokenizer import load_tokenizer
 from trainer.spec import Data
@@ -58,3 +60,27 @@ def test_a_picture_that_is_gone_is_told_in_its_turn(tokenizer_and_folder: tuple[
         file.unlink()
     with pytest.raises(TrainError, match=r"line \d+: the picture .*png cannot be used"):
         list(islice(ahead(training_batches(examples, 0, 3, seed=4)), 8))
+
+
+def test_tokens_of_rows_with_pictures_are_kept_until_a_picture_changes(
+    tokenizer_and_folder: tuple[Any, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, folder = tokenizer_and_folder
+    opened = list[object]()
+    monkeypatch.setattr(opening, "as_rgb", lambda image, real=opening.as_rgb: opened.append(image) or real(image))
+    samples = read_samples(Data(train=str(rows(tmp_path / "data", 6)))).train
+
+    def encoded() -> list[Example]:
+        sight = Sight(Processor.load(folder, tokenizer))
+        return list(encode_cached(tokenizer, samples, Data(), tmp_path / "tokens", sight=sight).examples)
+
+    first, count = encoded(), len(opened)
+    again = encoded()
+    assert len(opened) == count > 0
+    for one, other in zip(first, again, strict=True):
+        assert (one.ids, one.labels, one.place) == (other.ids, other.labels, other.place)
+        assert (one.seen and one.seen.pictures) == (other.seen and other.seen.pictures)
+    assert sum(bool(each.seen) for each in again) == 7
+    Image.new("RGB", (50, 20), (1, 2, 3)).save(tmp_path / "data" / "3.png")
+    encoded()
+    assert len(opened) == 2 * count

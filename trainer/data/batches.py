@@ -64,6 +64,13 @@ def row_lengths(examples: Sequence[Example]) -> Sequence[int]:
     return examples.row_lengths if isinstance(examples, StoredExamples) else [len(example.ids) for example in examples]
 
 
+def rows_with_pictures(examples: Sequence[Example]) -> Sequence[int]:
+    """Which rows have some, without reading stored rows."""
+    if isinstance(examples, StoredExamples):
+        return examples.with_pictures
+    return [row for row, example in enumerate(examples) if example.seen]
+
+
 def training_batches(
     examples: Sequence[Example], pad: int, batch_size: int, seed: int, taken: int = 0, *, by_length: bool = False
 ) -> Iterator[Batch]:

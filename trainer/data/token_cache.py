@@ -25,27 +25,28 @@ import numpy as np
 
 from trainer.data.findings import Findings
 from trainer.data.masks import Encoded, Example, encode_into
-from trainer.data.samples import Place, Sample
+from trainer.data.samples import Picture, Place, Sample
 from trainer.data.sources import file_digest
 from trainer.data.templates import settle_template
 from trainer.models.tokenizer import stop_tokens
 from trainer.operation import read_record
 from trainer.spec import Data
-from trainer.vision.sight import Sight
+from trainer.vision.sight import Seen, Sight
 
 MOST_BYTES = 8 << 30  # of all entries together; the ones not used for the longest time go first
 ABANDONED_SECONDS = 86_400.0  # a folder that nobody finished in a day belongs to a killed process
 IDS, LABELS, ROWS, META = "ids.int32", "labels.int32", "rows.int64", "meta.json"
-COLUMNS = 6  # of a row: where it ends, its file, row and line, the tokens cut, the answers dropped
+COLUMNS = 7  # of a row: where it ends, its file, row and line, the tokens cut, the answers dropped, its pictures
 Encode = Callable[[Any], Encoded]  # appends every example to a list or a file
-CODE = ("answers.py", "findings.py", "masks.py", "templates.py")
+CODE = ("answers.py", "findings.py", "masks.py", "templates.py", "token_cache.py")
+Eyes = Callable[[Place, int], Seen | None]  # the first so many pictures of the row at a place
 
 
 class StoredExamples(Sequence[Example]):
     """The examples of an entry; a row is read when it is asked for."""
 
-    def __init__(self, folder: Path, files: Sequence[str]) -> None:
-        self._files = files
+    def __init__(self, folder: Path, files: Sequence[str], eyes: Eyes = lambda _place, _count: None) -> None:
+        self._files, self._eyes = files, eyes
         self._ids = np.memmap(folder / IDS, dtype=np.int32, mode="r")
         self._labels = np.memmap(folder / LABELS, dtype=np.int32, mode="r")
         self._rows = np.fromfile(folder / ROWS, dtype=np.int64).reshape(-1, COLUMNS)
@@ -57,6 +58,12 @@ class StoredExamples(Sequence[Example]):
         lengths: list[int] = (self._rows[:, 0] - self._starts).tolist()
         return lengths
 
+    @property
+    def with_pictures(self) -> list[int]:
+        """The rows that have some."""
+        found: list[int] = np.flatnonzero(self._rows[:, -1]).tolist()
+        return found
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -67,10 +74,11 @@ class StoredExamples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        end, file, row, line, cut, dropped = self._rows[index].tolist()
+        end, file, row, line, cut, dropped, pictures = self._rows[index].tolist()
         start = int(self._starts[index])
         place = Place(self._files[file], row, line or None)
-        return Example(self._ids[start:end].tolist(), self._labels[start:end].tolist(), place, cut, dropped)
+        seen = self._eyes(place, pictures) if pictures else None
+        return Example(self._ids[start:end].tolist(), self._labels[start:end].tolist(), place, cut, dropped, seen)
 
 
 class _Writer:
@@ -86,7 +94,8 @@ class _Writer:
         self._end += len(example.ids)
         place = example.place or Place("", 0)
         file = self.files.setdefault(place.file, len(self.files))
-        row = (self._end, file, place.row, place.line or 0, example.cut, example.dropped_turns)
+        pictures = len(example.seen.pictures) if example.seen else 0
+        row = (self._end, file, place.row, place.line or 0, example.cut, example.dropped_turns, pictures)
         self._streams[IDS].write(array("i", example.ids).tobytes())
         self._streams[LABELS].write(array("i", example.labels).tobytes())
         self._streams[ROWS].write(array("q", row).tobytes())
@@ -108,8 +117,6 @@ def encode_cached(
 ) -> Encoded:
     """As `encode_all`, from the cache where it has these rows, and into it where not; a full disk costs the cache only.
 
-    Rows with pictures stay in memory.
-
     `tell` is called after every row that is tokenised, as in `encode_into`.
     """
     template = settle_template(tokenizer, samples, data.template)
@@ -117,13 +124,14 @@ def encode_cached(
     def encode(target: Any) -> Encoded:
         return encode_into(target, tokenizer, samples, data, template, tell, sight)
 
-    if cache is None or not samples or sight:
+    if cache is None or not samples:
         return encode([])
-    entry = cache / key(tokenizer, samples, data)
-    found = _read(entry)
+    entry = cache / key(tokenizer, samples, data, sight)
+    eyes = _eyes(samples, sight)
+    found = _read(entry, eyes)
     if found is None:
         shutil.rmtree(entry, ignore_errors=True)
-        found = _write(entry, encode)
+        found = _write(entry, encode, eyes)
         _prune(cache, entry)
     return found
 
@@ -134,8 +142,13 @@ def token_cache(operation: Path) -> Path | None:
     return Path(named) if isinstance(named, str) else None
 
 
-def key(tokenizer: Any, samples: Iterable[Sample], data: Data) -> str:
-    """A name for everything that decides the tokens: rows, tokenizer, template, settings and our own code."""
+def _eyes(samples: Sequence[Sample], sight: Sight | None) -> Eyes:
+    pictures = {sample.place: sample.pictures for sample in samples if sample.pictures}
+    return lambda place, count: Seen(sight, pictures[place][:count], place) if sight else None
+
+
+def key(tokenizer: Any, samples: Iterable[Sample], data: Data, sight: Sight | None = None) -> str:
+    """A name for everything that decides the tokens: rows, their pictures, tokenizer, template, settings and our own code."""
     digest = hashlib.sha256()
     about = {
         "tokenizer": tokenizer.backend_tokenizer.to_str(),
@@ -144,23 +157,33 @@ def key(tokenizer: Any, samples: Iterable[Sample], data: Data) -> str:
         "settings": [data.max_length, data.truncation, data.train_on],
         "versions": [version(name) for name in ("tokenizers", "transformers", "jinja2")],
         "code": [file_digest(Path(__file__).with_name(name)) for name in CODE],
+        "sight": sight and sight.digest(),
         "day": str(date.today()) if "strftime_now" in str(tokenizer.chat_template) else "",
     }
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     for each in samples:
         place = (each.place.file, each.place.row, each.place.line)
-        row: Any = (each.kind, place, each.messages, each.tools, each.prompt, each.completion, each.text)
+        shown = tuple(map(_identity, each.pictures))
+        row: Any = (each.kind, place, each.messages, each.tools, each.prompt, each.completion, each.text, shown)
         digest.update(marshal.dumps(row, 2))  # version 2 writes values only, not how they share memory
     return digest.hexdigest()[:32]
 
 
-def _read(entry: Path) -> Encoded | None:
+def _identity(picture: Picture) -> tuple[Any, ...]:
+    """What changes with a picture's content: of a file its place, size and time, else the content's hash."""
+    if not picture.path:
+        return (hashlib.sha256(picture.content).hexdigest(),)
+    about = os.stat(picture.path)
+    return picture.path, about.st_size, about.st_mtime_ns
+
+
+def _read(entry: Path, eyes: Eyes) -> Encoded | None:
     """The entry, or None where there is none or it is damaged."""
     try:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
         if any(file_digest(entry / name) != digest for name, digest in meta["digests"].items()):
             return None
-        encoded = Encoded(StoredExamples(entry, meta["files"]), Findings(**meta["findings"]), meta["template"])
+        encoded = Encoded(StoredExamples(entry, meta["files"], eyes), Findings(**meta["findings"]), meta["template"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     encoded.lengths.extend(meta["lengths"])
@@ -170,14 +193,14 @@ def _read(entry: Path) -> Encoded | None:
     return encoded
 
 
-def _write(entry: Path, encode: Encode) -> Encoded:
+def _write(entry: Path, encode: Encode, eyes: Eyes) -> Encoded:
     partial = entry.with_name(f".{uuid.uuid4().hex}.part")
     try:
         entry.parent.mkdir(exist_ok=True)
         _fill(partial, encode)
         with suppress(OSError):  # another run has made the same entry in the meantime
             os.rename(partial, entry)
-        return _read(entry) or encode([])
+        return _read(entry, eyes) or encode([])
     except OSError:
         return encode([])
     finally:

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from trainer.acting import decoder_layers
-from trainer.data.batches import collate, row_lengths
+from trainer.data.batches import collate, row_lengths, rows_with_pictures
 from trainer.data.masks import Example
-from trainer.data.token_cache import StoredExamples
 from trainer.models.parts import STATE_SPACE, units
 from trainer.spec import Training
 from trainer.speed.attention import Unfit
@@ -74,15 +73,14 @@ def _tried(model: Any, examples: Sequence[Example], pad: int, training: Training
 
 def _two_rows(examples: Sequence[Example]) -> list[Example]:
     """A short and a middling row, where lengths differ; where rows have pictures, the shortest with and without."""
-    lengths = row_lengths(examples)
+    lengths, seeing = row_lengths(examples), set(rows_with_pictures(examples))
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    if isinstance(examples, StoredExamples) or not any(example.seen for example in examples):
+    if not seeing:
         rows = [examples[order[0]], examples[order[len(order) // 2]]]
         return [Example(row.ids[:TRIED_TOKENS], row.ids[:TRIED_TOKENS]) for row in rows]
-    shown = [row for row in order if examples[row].seen]
-    blind = [row for row in order if not examples[row].seen]
-    chosen = [examples[row] for row in sorted([*blind[:1], *shown[:2]], key=lambda row: lengths[row])]
-    return [Example(row.ids, row.ids, seen=row.seen) for row in chosen]
+    shown, blind = [row for row in order if row in seeing], [row for row in order if row not in seeing]
+    rows = [examples[row] for row in sorted([*blind[:1], *shown[:2]], key=lambda row: lengths[row])]
+    return [Example(row.ids, row.ids, seen=row.seen) for row in rows]
 
 
 @torch.no_grad()

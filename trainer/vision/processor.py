@@ -105,9 +105,15 @@ class Processor:
 
     def save(self, folder: Path) -> None:
         """Copy what says how pictures are taken beside the tokenizer."""
-        for name in FILES:
-            if (self._folder / name).is_file():
-                shutil.copy(self._folder / name, folder)
+        for file in self._files():
+            shutil.copy(file, folder)
+
+    def contents(self) -> list[bytes]:
+        """What says how pictures are taken."""
+        return [file.read_bytes() for file in self._files()]
+
+    def _files(self) -> list[Path]:
+        return [self._folder / name for name in FILES if (self._folder / name).is_file()]
 
 
 class Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,11 @@ class Sight:
         from trainer.vision.processor import Processor
 
         return cls(Processor.load(folder, tokenizer))
+
+    def digest(self) -> str:
+        """What changes with the way in which pictures become tokens."""
+        code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+        return hashlib.sha256(b"".join([*code, *self.processor.contents()])).hexdigest()
 
     def place(self, text: str, sample: Sample) -> tuple[str, Seen | None, list[tuple[int, int, int]]]:
         """The text with all that stands for its pictures, those pictures, and where it grew: from, to, by how much.
