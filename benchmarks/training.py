@@ -28,10 +28,11 @@ EVERY_LANE = (
 QUALITY = 0.02  # of the reduction of the held-out loss: by how much a lane may learn less and still count as equal
 # What Fettle has to reach in real tokens a second, at the lower end of the interval.
 BOUNDS = {("6M", "trl"): 8.0, ("6M", "tuned"): 1.6, ("135M", "trl"): 6.0, ("135M", "tuned"): 2.0}
+BOUNDS |= {(shape, "vision-trl"): 2.0 for shape in ("tiny", "250M")}
 BOUNDS |= {(f"{shape}-even", "tuned"): 1.3 for shape in ("6M", "135M")}
 WHOLE = {("6M", "trl"): 3.0}  # and in whole jobs an hour
 # The most of a rival's time from the start to the first step, when rows and model were used before; and from the window.
-BEFORE, FROM_THE_WINDOW = {"trl": 0.4}, {"trl": 0.2}
+BEFORE, FROM_THE_WINDOW = {"trl": 0.4, "vision-trl": 0.4}, {"trl": 0.2}
 
 
 def main() -> int:
@@ -54,11 +55,11 @@ def main() -> int:
     return 0 if all(held) else 1
 
 
-def require_that_cheats_are_found(work: Work) -> None:
+def require_that_cheats_are_found(work: Work, lane: str = "trl") -> None:
     """A rate of zero, nine tenths of the rows, and padding counted as tokens."""
     for name, change in (("rate", {"rate": 1e-12}), ("rows", {"share": 0.9}), ("padding", {"count_padding": True})):
         try:
-            run(work, "trl", **change)
+            run(work, lane, **change)
         except Cheated as found:
             print(f"planted cheat found: {found}", flush=True)
         else:
@@ -84,6 +85,7 @@ def race(work: Work, lane: str, count: int) -> bool:
         held.append(at_least(f"{about}whole jobs", sooner, WHOLE[work.shape, lane]))
     if lane in BEFORE:
         held.append(at_most(f"{about}time to the first step", [o.before / t.before for o, t in both], BEFORE[lane]))
+    if lane in FROM_THE_WINDOW:
         clicked = [from_the_window(work) / t.before for t in theirs]
         held.append(at_most(f"{about}time from a click to the first step", clicked, FROM_THE_WINDOW[lane]))
     return all(held)

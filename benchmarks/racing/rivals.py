@@ -23,6 +23,7 @@ NO_SIGHT, NO_SOUND = "torchvision; sys_platform == 'never'", "torchaudio; sys_pl
 RIVALS = {
     # TRL needs triton for its loss, also on a CPU.
     "trl": Rival(["trl", "peft", "triton"]),
+    "vision": Rival(["trl", "peft", "triton", "pillow"]),
     "peft": Rival(["peft", "transformers", "accelerate"]),
     "llamafactory": Rival(["llamafactory"], [NO_SIGHT, NO_SOUND]),
     # The first that trains on a CPU. It asks for a certifi of the day before it came out, which indexes with a delay lack.
@@ -57,5 +58,6 @@ def version(python: Path, package: str) -> str:
 def about(home: Path, lane: str, python: Path) -> str:
     """The versions that a lane runs with."""
     used = interpreter(home, lane, python)
-    packages = dict.fromkeys([lane.split("-")[0], "transformers", "peft", "torch"])
+    own = RIVALS[lane.split("-")[0]].packages[0].partition(">")[0]
+    packages = dict.fromkeys([own, "transformers", "peft", "torch"])
     return ", ".join(f"{package} {version(used, package)}" for package in packages)

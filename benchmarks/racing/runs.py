@@ -22,6 +22,7 @@ from trainer.spec import RunSpec
 
 BATCH, RANK, RATE = 8, 16, 5e-3
 SHAPES = {"6M": 40, "135M": 8, "6M-even": 40, "135M-even": 8}  # steps of one run
+SEEING = {"tiny": 40, "250M": 3}  # the same of models that see
 FILLED_IN = 10.0  # seconds between the form's first word and the click
 LEARNED = 0.2  # the least part of the loss that a run has to take away: below, equal quality means nothing
 
@@ -36,6 +37,7 @@ class Work:
     steps: int
     tokens: int
     base_loss: float
+    judged_by: str = "score"
 
     @property
     def rivals(self) -> Path:
@@ -87,19 +89,26 @@ class Cheated(Exception):
 
 def prepare(folder: Path, shape: str) -> Work:
     """Make the model and the rows, the same for the same shape, with the interpreter of the active environment."""
-    store = Store(open_home().root)
-    active = store.active()
+    work = _made(folder / shape, shape, SHAPES[shape], "work", "score")
+    if not work.adapter.exists() or not work.ordered.exists():
+        call(work.python, "same_start", job_of(work, "fettle", work.folder))
+    return work
+
+
+def prepare_pictures(folder: Path, shape: str) -> Work:
+    """The same of a model that sees, and rows with pictures."""
+    return _made(folder / f"seeing-{shape}", shape, SEEING[shape], "pictures_work", "pictures_score")
+
+
+def _made(target: Path, shape: str, steps: int, made_by: str, judged_by: str) -> Work:
+    active = Store(open_home().root).active()
     if active is None:
         sys.exit("error: no environment is installed; run `fettle env install` first")
-    target = folder / shape
     if not (target / "work.json").exists():
         target.mkdir(parents=True, exist_ok=True)
-        call(active.python, "work", {"shape": shape, "rows": SHAPES[shape] * BATCH, "folder": str(target)})
+        call(active.python, made_by, {"shape": shape, "rows": steps * BATCH, "folder": str(target)})
     told = json.loads((target / "work.json").read_text())
-    work = Work(target, active.python, shape, SHAPES[shape], told["tokens"], told["base_loss"])
-    if not work.adapter.exists() or not work.ordered.exists():
-        call(active.python, "same_start", job_of(work, "fettle", target))
-    return work
+    return Work(target, active.python, shape, steps, told["tokens"], told["base_loss"], judged_by)
 
 
 def call(python: Path, script: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def run(work: Work, lane: str, **change: Any) -> Result:
             told = call(interpreter(work.rivals, lane, work.python), f"by_{lane.split('-')[0]}", job)
         whole = time.monotonic() - began
         score = {"model": job["model"], "adapter": told["adapter"], "rows": str(work.folder / "held_out.jsonl")}
-        loss = call(work.python, "score", score | {"folder": folder})["loss"]
+        loss = call(work.python, work.judged_by, score | {"folder": folder})["loss"]
     require_work_done(work, lane, told, loss)
     return Result(
         lane, told["seconds"], whole, told["first"] - began_at, work.tokens, told["peak_bytes"], loss, told["losses"]
