@@ -14,6 +14,7 @@ from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file
 from seeing import FAMILIES, STARTER, make
+from test_resume import disturb_random_states
 from test_settings import run
 
 from trainer.chat import Chat
@@ -27,7 +28,8 @@ from trainer.export.merged import export_merged
 from trainer.models.loading import load_base
 from trainer.models.parts import SIGHT
 from trainer.models.tokenizer import load_tokenizer
-from trainer.operation import Operation, create, read_events
+from trainer.operation import Operation, ask, create, read_events, resume
+from trainer.report import Report
 from trainer.spec import Data, RunSpec
 from trainer.vision.sight import Sight
 
@@ -83,6 +85,29 @@ def test_what_sees_is_trained_where_it_is_named(tmp_path: Path, family: str) -> 
     still = [name for name, tensor in tensors.items() if "lora_B" in name and not tensor.any()]
     assert not still
     assert len([name for name in tensors if "lora_B" in name]) == sum(row["trained"] for row in told)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "gemma3"])
+def test_a_paused_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    more = {"training.max_steps": 6, "lora.dropout": 0.2, "lora.target_modules": "all-linear, vision"}
+    told = spec(make(tmp_path / family, family), rows(tmp_path / "data"), **more)
+    whole, paused = tmp_path / "whole", tmp_path / "paused"
+    run(whole, told)
+    reported = Report.step
+
+    def step_then_pause(self: Report, progress: Any, **figures: Any) -> None:
+        reported(self, progress, **figures)
+        if progress.step == 3:
+            ask(paused, "pause")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Report, "step", step_then_pause)
+        assert run(paused, told)[-1]["type"] == "paused"
+    disturb_random_states()
+    resume(paused)
+    assert run(paused, told)[-1]["type"] == "done"
+    one, other = (folder / "adapter" / "adapter_model.safetensors" for folder in (whole, paused))
+    assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from seeing import FAMILIES, make
 from test_seeing_runs import rows
 
@@ -16,6 +17,8 @@ from trainer.data.reading import read_samples
 from trainer.models.adapting import with_lora
 from trainer.models.loading import load_base
 from trainer.models.tokenizer import load_tokenizer
+from trainer.portions import Portions
+from trainer.snapshot import Progress
 from trainer.spec import Data, Lora, Training
 from trainer.speed.choice import Way, choose_way
 from trainer.speed.padded import Padded
@@ -65,3 +68,21 @@ def test_rows_end_to_end_learn_the_same(tmp_path: Path, family: str, targets: st
     largest = max(float(each.abs().max()) for each in wanted)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "gemma3"])
+def test_a_step_in_smaller_portions_has_the_same_gradient(tmp_path: Path, family: str) -> None:
+    """As after memory ran out: each portion has the pictures of its own rows."""
+    folder = make(tmp_path / family, family)
+    tokenizer = load_tokenizer(folder)
+    samples = read_samples(Data(train=str(rows(tmp_path / "data", 6)))).train
+    examples = encode(tokenizer, samples, Data(), Sight.of(folder, tokenizer))
+    model, batch = adapted(folder, "all-linear"), collate(examples, tokenizer.pad_token_id)
+    way, _ = choose_way(model, examples, tokenizer.pad_token_id, Training())
+    portions, found = Portions(Accelerator(cpu=True), model, "off", 0.0, print, way), []
+    for most in (None, 3):
+        portions.forward_and_backward([batch], Progress(micro_batch=most))
+        found.append([weight.grad.clone() for weight in model.parameters() if weight.requires_grad])
+        model.zero_grad(set_to_none=True)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)

@@ -152,10 +152,10 @@ def _warnings(reached: Coverage) -> list[str]:
 
 
 def _unadaptable(lora: Lora, error: Exception) -> TrainError:
-    if "ParamWrapper" in str(error):  # the experts are one tensor, on which PEFT can put nothing but a plain adapter
+    if "ParamWrapper" in str(error):  # on a bare tensor PEFT can put nothing but a plain adapter
         return TrainError(
             "lora-experts",
-            "This model's experts are fused into one tensor, whose adapter takes neither `lora.dropout` nor `lora.dora`.",
+            "This model's experts, or its projector, are fused into one tensor, whose adapter takes neither `lora.dropout` nor `lora.dora`.",
             "Set `lora.dropout` to 0 and `lora.dora` to false, or adapt `attention` only.",
         )
     return TrainError(
