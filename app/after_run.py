@@ -27,8 +27,8 @@ def start_evaluation(operations: Operations, run: str, asked: JudgeRequest) -> F
     train = _with_adapter(operations, run)
     title = f"Judge {operations.get(run).record['title']}"
     data = with_data_resolved(Data(train=asked.data)).train if asked.data else None
-    if data and (path := find(data).path):
-        look(path)
+    if data and (source := find(data)).path and not source.of_classes:
+        look(source.path)
     return operations.start_after(run, {"kind": "evaluate", "title": title, "data": data, "rows": asked.rows}, train)
 
 

@@ -13,6 +13,7 @@ from trainer.data.readers.opening import look
 from trainer.data.reading import held_out_source, mixed_in, read_samples, refusal
 from trainer.data.sources import HUB, Source, file_digest, find
 from trainer.errors import TrainError
+from trainer.models.task import check_task
 from trainer.spec import RunSpec
 from trainer.spec.data import Data
 
@@ -29,13 +30,19 @@ def data_record(spec: RunSpec, python: Path | None) -> dict[str, Any]:
     everything = [*sources, held_out] if held_out else sources
     record: dict[str, Any] = {"rows": None, "held_out_rows": None, "rows_dropped": {}}
     if all(source.path for source in everything):
-        large = sum(look(source.path).path.stat().st_size for source in everything if source.path) > LARGE
-        record = _counted(sources, held_out, spec.data, python) if large else _read(spec.data, python)
+        large = sum(_size(source) for source in everything) > LARGE
+        record = _counted(sources, held_out, spec.data, python) if large else _read(spec, python)
     return {**record, "data_fingerprint": fingerprint(sources)}
 
 
-def _read(data: Data, python: Path | None) -> dict[str, Any]:
-    found = read_samples(data, python)
+def _size(source: Source) -> int:
+    """Bytes of the file; a folder of pictures has no file of rows."""
+    return 0 if source.path is None or source.of_classes else look(source.path).path.stat().st_size
+
+
+def _read(spec: RunSpec, python: Path | None) -> dict[str, Any]:
+    found = read_samples(spec.data, python)
+    check_task(spec, found)
     return {"rows": len(found.train), "held_out_rows": len(found.held_out), "rows_dropped": dict(found.dropped)}
 
 

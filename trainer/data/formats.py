@@ -14,11 +14,20 @@ from trainer.data.turns import from_sharegpt, read_tools, read_turns
 from trainer.errors import TrainError
 
 FormatName = Literal[
-    "auto", "messages", "sharegpt", "prompt-completion", "question-answer", "alpaca", "text", "preference", "kto"
+    "auto",
+    "messages",
+    "sharegpt",
+    "prompt-completion",
+    "question-answer",
+    "alpaca",
+    "text",
+    "image-class",
+    "preference",
+    "kto",
 ]
 FORMAT_NAMES: tuple[str, ...] = get_args(FormatName)
 Row = dict[str, Any]
-ACCEPTED = "`messages`; `prompt` and `completion`; `instruction` and `output`; `question` and `answer`; or `text`"
+ACCEPTED = "`messages`; `prompt` and `completion`; `instruction` and `output`; `question` and `answer`; `text`; or `image` and `label`"
 MOST_LAYOUTS = 1000  # sets of columns remembered; a file that has more of them is garbage
 # Two columns whose names say that one answers the other.
 PAIRS = (
@@ -26,6 +35,7 @@ PAIRS = (
     *(("prompt", "response"), ("prompt", "answer"), ("instruction", "response"), ("input", "output")),
     *(("user", "assistant"), ("human", "assistant"), ("source", "target"), ("problem", "solution"), ("q", "a")),
 )
+PICTURE_COLUMNS = ("image", "images", "img", "picture", "file_name")  # that a class's picture may stand in
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ _FORMATS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "alpaca": (("instruction", "output"), ("input", "system", "history", "images")),
     "question-answer": (("question", "answer"), ("system", "images")),
     "text": (("text",), ("images",)),
+    "image-class": (("image", "label"), ()),
 }
 
 
@@ -77,6 +88,8 @@ def detect(columns: Collection[str], asked: str = "auto", mapping: Mapping[str, 
         column = {part: named.get(part, part) for part in (*needed, *may)}
         if "images" in may and "image" in columns and column["images"] not in columns:
             column["images"] = "image"
+        if name == "image-class" and "image" not in named:
+            column["image"] = next((each for each in PICTURE_COLUMNS if each in columns), "image")
         if all(column[part] in columns for part in needed) or asked == name:
             there = {part: place for part, place in column.items() if part in needed or place in columns}
             return Format(name, there, needed)
@@ -227,6 +240,19 @@ def _plain(form: Format, row: Row, place: Place, pictures: Pictures) -> Built:
     return Sample("text", place, text=text), []
 
 
+def _image_class(form: Format, row: Row, place: Place, _pictures: Pictures) -> Built:
+    shown, column = form.parts["image"], form.parts["label"]
+    pictures = Pictures.of_column(row[shown], shown).given
+    if len(pictures) != 1:
+        detail = f"`{shown}` holds {len(pictures)} pictures, and a class is of one."
+        raise RowError("picture-unnamed" if not pictures else "pictures-count", detail, shown, row[shown])
+    label = row[column]
+    named = str(label).strip() if isinstance(label, str | int) and not isinstance(label, bool) else ""
+    if not named:
+        raise RowError("label-missing", f"`{column}` names no class.", column, label)
+    return Sample("class", place, pictures=tuple(pictures), label=named), []
+
+
 _BUILDERS: dict[str, Callable[[Format, Row, Place, Pictures], Built]] = {
     "messages": _messages,
     "sharegpt": _sharegpt,
@@ -234,6 +260,7 @@ _BUILDERS: dict[str, Callable[[Format, Row, Place, Pictures], Built]] = {
     "question-answer": _question_answer,
     "alpaca": _alpaca,
     "text": _plain,
+    "image-class": _image_class,
 }
 
 

@@ -37,6 +37,20 @@ KINDS: dict[str, Kind] = {
         "error",
         "The row has another number of fields than the header, so its columns are a guess; a field that holds the separator stands in quotes.",
     ),
+    "class-counts": Kind("several classes", "note", "How many pictures there are of each class."),
+    "class-empty": Kind(
+        "no pictures of a class",
+        "error",
+        "A folder stands for a class and holds no picture; put some into it, or remove it.",
+    ),
+    "class-single": Kind(
+        "one class alone", "error", "With one class there is nothing to tell apart; add pictures of another."
+    ),
+    "classes-uneven": Kind(
+        "uneven classes",
+        "warning",
+        "A model that mostly sees one class learns to answer with that one; add pictures of the others.",
+    ),
     "columns-extra": Kind("unused columns", "note", "The column is not used in training."),
     "columns-missing": Kind("a missing column", "error", "Without it there is nothing to learn from in this row."),
     "columns-unknown": Kind(
@@ -100,6 +114,7 @@ KINDS: dict[str, Kind] = {
         "warning",
         "What looks like a password or access key would be learned by heart; take it out, and change it if others have seen it.",
     ),
+    "label-missing": Kind("no class", "error", "A label is the name of a class, or a whole number."),
     "leakage": Kind(
         "held-out rows in training",
         "warning",

@@ -136,6 +136,12 @@ def weighted(rows: list[T], weight: float, seed: int) -> list[T]:
 
 def read_rows(source: Source, data: Data, python: Path | None) -> Iterator[tuple[Any, bytes]]:
     """Every row as it was read, with the key of its group; raises `TrainError` for one that cannot be learned from."""
+    if source.of_classes:
+        raise TrainError(
+            "data-split",
+            f"{source.name} is a folder of pictures, which has no rows to write into two files.",
+            "Set `data.held_out_share`, which keeps a part of the pictures aside.",
+        )
     return ((each.row, each.key) for each in _read(source, data, python, Samples([], [])))
 
 

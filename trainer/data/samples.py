@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 ROLES = ("system", "user", "assistant", "tool")
 PICTURE = "\ufffc"  # stands in a turn's text for a picture: Unicode's replacement for an object
-Kind = Literal["conversation", "completion", "text"]
+Kind = Literal["conversation", "completion", "text", "class"]
 
 
 class _Turn(TypedDict):
@@ -51,6 +51,7 @@ class Sample:
 
     A conversation has `messages` (and `tools`, where its rows describe them). A completion has `prompt` and
     `completion` as plain text, and the same two as `messages`, for models that have a chat template. A text has `text`.
+    A class has one picture and its `label`.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class Sample:
     completion: str = ""
     text: str = ""
     pictures: tuple[Picture, ...] = ()  # in the order of their signs in the turns
+    label: str = ""
 
     @property
     def answer(self) -> str:

@@ -17,6 +17,7 @@ from trainer.errors import TrainError
 def content_key(sample: Sample) -> bytes:
     """A digest of what the sample teaches, the same for equal rows wherever they were read."""
     content: list[Any] = [sample.kind, sample.messages, sample.tools, sample.prompt, sample.completion, sample.text]
+    content += [sample.label] if sample.label else []
     content += [[each.path, hashlib.blake2b(each.content).hexdigest()] for each in sample.pictures]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -13,6 +13,7 @@ from trainer.data.doctor.processes import Worker, one_hash_seed
 from trainer.data.doctor.row_check import RowCheck
 from trainer.data.doctor.structure import check_structure, task_of
 from trainer.data.doctor.tally import Tally
+from trainer.data.labels import of_classes
 from trainer.data.problems import KINDS, Finding, Read
 from trainer.data.readers.opening import Opened, look
 from trainer.data.samples import Place
@@ -40,7 +41,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report for programs."""
-        counts = {name: dict(getattr(self.tally, name)) for name in ("formats", "dropped", "counts")}
+        counts = {name: dict(getattr(self.tally, name)) for name in ("formats", "dropped", "counts", "classes")}
         return {
             "name": self.name, "shape": self.shape, "sound": self.sound, "rows": self.tally.rows,
             "usable": self.tally.usable, "duplicates": self.duplicates, **counts,
@@ -83,10 +84,13 @@ def check(
     listener: Listener = Listener(),
 ) -> Report:
     """Check a source from its first byte; raises `TrainError` where nothing of it can be read."""
-    opened = look(source.path) if source.path else None
+    opened = look(source.path) if source.path and not source.of_classes else None
     found = check_structure(source, opened, data, python, lambda share: listener.progress("Reading every row", share))
-    report = Report(source.name, str(opened or "a data set of the hub"), found.tally, found.duplicates)
+    unopened = "a folder for each class" if source.of_classes else "a data set of the hub"
+    report = Report(source.name, str(opened or unopened), found.tally, found.duplicates)
     for finding in _of_the_file(source.name, opened, found.tally, carriage_returns=found.carriage_returns):
+        found.tally.find(finding)
+    for finding in of_classes(source.name, found.tally.classes):
         found.tally.find(finding)
     for finding in found.tally.findings:
         listener.finding(finding)

@@ -36,7 +36,7 @@ class Later:
 
     def run(self) -> Tally:
         """Look at every row that can be learned; what is found is said at once."""
-        if self._task["path"]:
+        if self._task["path"] and not Path(self._task["path"]).is_dir():
             self._duplicate_keys()
         likeness = Likeness()
         trained: set[int] = set()
@@ -66,9 +66,11 @@ class Later:
             if any(finding.drops for finding in findings):
                 continue
             try:
-                yield to_sample(forms.of(value), value, place)[0]
+                sample = to_sample(forms.of(value), value, place)[0]
             except (RowError, RecursionError):
                 continue  # told by the structural pass
+            if not sample.label:  # what is alike or leaked is looked for in texts
+                yield sample
 
     def _find(self, finding: Finding) -> None:
         if self._tally.find(finding):

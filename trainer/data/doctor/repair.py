@@ -31,6 +31,12 @@ def write_mended(source: Source, data: Data, python: Path | None, out: Path) -> 
     Text of another encoding is converted, numbers that are none become null, halves of characters the mark for a lost
     one; rows that are there twice or cannot be learned from are left out and counted. Raises `TrainError` when `out` exists.
     """
+    if source.of_classes:
+        raise TrainError(
+            "data-output",
+            f"{source.name} is a folder of pictures, which has no rows to mend.",
+            "Mend the folder itself: remove or replace what the check names.",
+        )
     if out.exists():
         raise TrainError("data-output", f"{out} is there already.", "Name a new file; nothing was changed.")
     done: Counter[str] = Counter()

@@ -55,6 +55,8 @@ class RowCheck:
         sample, odd = to_sample(form, value, place)
         self.tally.usable += 1
         self._note_format(form, place)
+        if sample.label:
+            self.tally.classify(sample.label)
         for finding in findings:
             self.tally.find(finding)
         for kind, detail, field in odd:

@@ -10,6 +10,8 @@ from trainer.data.problems import KINDS, Finding
 from trainer.data.samples import Place
 
 KEPT = 20  # places of each kind that are kept
+MOST_CLASSES = 10_000  # that are counted; more are no classes
+COUNTERS = ("dropped", "counts", "formats", "classes")
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
     def find(self, finding: Finding) -> bool:
@@ -36,12 +39,18 @@ class Tally:
         self.dropped[finding.kind] += 1
         self.find(finding)
 
+    def classify(self, label: str) -> None:
+        """Count a picture of a class."""
+        if label in self.classes or len(self.classes) < MOST_CLASSES:
+            self.classes[label] += 1
+
     def add(self, other: Tally, before: int) -> None:
         """Count what was found in a later part of a file, before which so many lines lie."""
         self.rows += other.rows
         self.usable += other.usable
         self.dropped += other.dropped
         self.formats += other.formats
+        self.classes += other.classes
         kept = Counter(finding.kind for finding in self.findings)
         for finding in other.findings:
             if kept[finding.kind] < KEPT:
@@ -53,7 +62,7 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """The tally as plain values."""
-        counters = {name: dict(getattr(self, name)) for name in ("dropped", "counts", "formats")}
+        counters = {name: dict(getattr(self, name)) for name in COUNTERS}
         findings = [asdict(finding) for finding in self.findings]
         return {"rows": self.rows, "usable": self.usable, "findings": findings, **counters}
 
@@ -61,7 +70,7 @@ class Tally:
     def from_json(value: dict[str, Any]) -> Tally:
         """The tally that was written by `to_json`."""
         findings = [Finding(**{**each, "place": Place(**each["place"])}) for each in value["findings"]]
-        counters = {name: Counter(value[name]) for name in ("dropped", "counts", "formats")}
+        counters = {name: Counter(value[name]) for name in COUNTERS}
         return Tally(value["rows"], value["usable"], findings=findings, **counters)
 
     @property
