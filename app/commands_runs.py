@@ -54,7 +54,8 @@ def _tell_end(display: Display, run: str, last: dict[str, Any]) -> None:
     if last["type"] == "paused":
         display.line(f"Next: fettle runs resume {run}")
     elif last["adapter"]:  # not where it was stopped before the trainer began
-        display.line(f"Adapter: {last['adapter']}\nNext: fettle chat {run} 'your prompt'")
+        next_step = f"fettle runs show {run}" if last.get("unit") == "pictures" else f"fettle chat {run} 'your prompt'"
+        display.line(f"Adapter: {last['adapter']}\nNext: {next_step}")
 
 
 def read_spec(
@@ -249,7 +250,6 @@ def _result(view: OperationView) -> str:
         return ""
     text = f"step {train.step}/{train.steps}" + (f", loss {train.loss:.4f}" if train.loss is not None else "")
     if train.evaluation and train.evaluation.tuned_exact_match is not None:
-        text += (
-            f", exact match {train.evaluation.base_exact_match or 0:.0%} -> {train.evaluation.tuned_exact_match:.0%}"
-        )
+        right = "accuracy" if any(each.name == "accuracy" for each in train.evaluation.measures) else "exact match"
+        text += f", {right} {train.evaluation.base_exact_match or 0:.0%} -> {train.evaluation.tuned_exact_match:.0%}"
     return text

@@ -10,11 +10,13 @@ from typing import Any, NoReturn
 import typer
 
 from app.api.schema import Problem
-from app.api.schema_evaluation import EvaluationView, IntervalView
+from app.api.schema_evaluation import ConfusedPair, EvaluationView, IntervalView
 from app.operations import Operations, follow_events
 from app.views import Followed
 from trainer.evaluation.words import IN_WORDS, figure
 from trainer.operation import Event, ask
+
+CONFUSED = 3  # pairs of classes that are shown
 
 
 def say_json(value: dict[str, Any]) -> None:
@@ -147,12 +149,13 @@ class Display:
         elif event["side"] == "training":
             self.line(f"    held out: loss {event['loss']:.4f}{', the best so far' if event['best'] else ''}")
         elif event.get("exact_match") is not None:
-            self.line(f"    {event['side']}: loss {event['loss']:.3f}, exact match {event['exact_match']:.0%}")
+            right = "accuracy" if event.get("unit") == "pictures" else "exact match"
+            self.line(f"    {event['side']}: loss {event['loss']:.3f}, {right} {event['exact_match']:.0%}")
 
     def _training_step(self, event: Event) -> None:
         text = (
             f"    step {event['step']}/{event['steps']}  loss {event['loss']:.4f}  "
-            f"{event['tokens_per_second']:,.0f} tokens/s  {duration(event['eta_seconds'])} left"
+            f"{event['tokens_per_second']:,.0f} {event.get('unit', 'tokens')}/s  {duration(event['eta_seconds'])} left"
         )
         if self._live:
             self._rewrite(text)
@@ -172,7 +175,12 @@ def evaluation_lines(evaluation: EvaluationView) -> list[str]:
         f"{_ranged(each.name, each.difference, '+'):>30}"
         for each in evaluation.measures
     ]
-    return [head, *rows, "", f"  {evaluation.verdict}"]
+    return [head, *rows, "", f"  {evaluation.verdict}", *map(_confused, evaluation.confused[:CONFUSED])]
+
+
+def _confused(pair: ConfusedPair) -> str:
+    told = f"  {pair.label} taken for {pair.said}: {pair.count} of {pair.of}"
+    return f"{told}, as {', '.join(pair.pictures)}" if pair.pictures else told
 
 
 def _ranged(name: str, interval: IntervalView, sign: str = "") -> str:

@@ -240,6 +240,7 @@ class Followed:
             tuned_exact_match=tuned.get("exact_match"),
             measures=both.get("measures", []),
             verdict=both.get("verdict", ""),
+            confused=both.get("confused", []),
         )
 
 

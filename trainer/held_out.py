@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from trainer.data.masks import Example
 from trainer.errors import TrainError
 from trainer.evaluation.judging import held_out_loss
 from trainer.report import Report
@@ -20,7 +19,7 @@ from trainer.spec import Training
 class HeldOut:
     """Judges by the loss alone, every so many steps; the best weights so far lie on the CPU and in each checkpoint."""
 
-    def __init__(self, training: Training, examples: Sequence[Example], pad: int, report: Report) -> None:
+    def __init__(self, training: Training, examples: Sequence[Any], pad: int, report: Report) -> None:
         self._every, self._patience = training.evaluate_every, training.early_stopping
         self._examples, self._pad, self._report = examples, pad, report
         self.best: Tensors = {}
@@ -48,7 +47,7 @@ class HeldOut:
             return
         model.eval()
         with torch.inference_mode():
-            loss = held_out_loss(model, self._pad, self._examples)
+            loss = self._loss(model)
         model.train()
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step, progress.without_gain = loss, progress.step, 0
@@ -56,6 +55,9 @@ class HeldOut:
         else:
             progress.without_gain += 1
         self._report.held_out(progress.step, len(self._examples), loss, best=progress.best_step == progress.step)
+
+    def _loss(self, model: Any) -> float:
+        return held_out_loss(model, self._pad, self._examples)
 
     def enough(self, progress: Progress) -> bool:
         """Whether the last evaluations, as many as the run has patience for, were all no better than the best."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +13,7 @@ from accelerate.utils import set_seed
 from trainer import checkpoints, report
 from trainer.acting import choose_gpu, prepare_device, prepare_model, refuse_idle
 from trainer.awake import kept_awake
-from trainer.data.batches import training_batches
-from trainer.data.masks import encode
 from trainer.data.reading import read_samples
-from trainer.data.token_cache import encode_cached, token_cache
 from trainer.device import (
     choose_base_precision,
     choose_device,
@@ -27,33 +22,24 @@ from trainer.device import (
     hardware,
     memory_in_use,
 )
-from trainer.evaluation.before_after import BeforeAfter
-from trainer.export.adapter import describe, save_adapter
-from trainer.export.reload_check import read_back
+from trainer.export.adapter import describe
 from trainer.going_on import go_on
-from trainer.held_out import HeldOut
 from trainer.memory import peak
-from trainer.memory.kills import limit
-from trainer.memory.settling import Step, settle
+from trainer.memory.settling import Step
 from trainer.models.adapting import with_lora
-from trainer.models.fitting import check_rows
 from trainer.models.hub import called_by, fetch, model_folder
-from trainer.models.loading import DTYPES, load_base
-from trainer.models.tokenizer import load_tokenizer
+from trainer.models.loading import DTYPES
 from trainer.needs import bf16_is_exact
 from trainer.not_finite import require_finite
-from trainer.operation import Operation, read_events
+from trainer.operation import Operation
 from trainer.optimizers import make_optimizer
 from trainer.portions import Portions
 from trainer.profiling import profiled
-from trainer.sampling import Sampling
 from trainer.saving import Saving
 from trainer.schedule import learning_rate, planned_steps
-from trainer.snapshot import Progress, fingerprint, put_back, take
+from trainer.snapshot import Progress, put_back, take
 from trainer.spec import RunSpec
-from trainer.speed.choice import choose_way
-from trainer.vision.ahead import ahead
-from trainer.vision.sight import Sight
+from trainer.tasks.choice import task_of
 
 
 def train(operation: Operation, spec: RunSpec) -> None:
@@ -75,20 +61,12 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
         return
     called, spec = called_by(spec.model), spec.with_changes({"model": str(model_folder(spec.model))})
 
-    # Data: every row is read, checked and tokenised before a weight is loaded.
+    # Data: every row is read, checked and made into what the model takes before a weight is loaded.
     run.phase("data", "Reading the data")
     samples = read_samples(spec.data)
     run.warn(*samples.left_out())
-    held_out = samples.held_out[: spec.evaluation.rows]
-    tokenizer = load_tokenizer(Path(spec.model))
-    sight = Sight.of(Path(spec.model), tokenizer)
-    encoded = encode_cached(tokenizer, samples.train, spec.data, token_cache(operation.folder), sight=sight)
-    examples = encoded.examples
-    held_out_examples = encode(tokenizer, held_out, spec.data, sight) if held_out else []
-    run.learns(encoded)
-    check_rows(Path(spec.model), (row.ids for row in chain(examples, held_out_examples)), tokenizer.pad_token_id)
-    sampling = Sampling(spec, held_out, run, sight)
-    watch = HeldOut(spec.training, held_out_examples, tokenizer.pad_token_id, run)
+    task = task_of(spec, samples, run, operation.folder)
+    sampling, watch = task.sampling(), task.watch()
 
     # Device and precision: chosen by rule, with the reason in the record.
     choose_gpu(spec.training.gpu)
@@ -103,7 +81,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
 
     # Model: frozen base, fresh adapter.
     run.phase("model", f"Loading {called}")
-    fresh_base = partial(load_base, Path(spec.model), DTYPES[base_precision], spec.quantise, device, spec.trust_code)
+    fresh_base = partial(task.load, DTYPES[base_precision], device)
     adapted = with_lora(fresh_base(), spec.lora)
     model: Any = adapted.model
     threads, why_threads = choose_threads(spec.training.threads, model)
@@ -112,7 +90,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     optimizer: Any = make_optimizer(spec.optimizer, trained, device)
     prepare_model(model, spec)
     model, optimizer = accelerator.prepare(model, optimizer)
-    way, why_way = choose_way(model, examples, tokenizer.pad_token_id, spec.training)
+    way, why_way = task.way(model)
     run.chosen(
         **why_way,
         device=why_device,
@@ -126,27 +104,22 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.coverage(adapted.coverage)
     run.warn(*adapted.warnings)
 
-    about = {"data": fingerprint(examples), "versions": report.versions()}
+    about = {"data": task.fingerprint(), "versions": report.versions()}
     progress = go_on(run, found.folder, about) if found.folder else Progress(micro_batch=spec.training.micro_batch_size)
-    judged = BeforeAfter(operation.folder, spec.evaluation, held_out, held_out_examples, tokenizer, run, sight)
+    judged = task.judged()
     judged.judge_base(model, progress)
 
     # The loop: `accumulation` batches make one optimiser step; the epochs asked for decide how many steps.
     accumulation = spec.training.gradient_accumulation
-    batches_an_epoch = math.ceil(len(examples) / spec.training.batch_size)
-    steps = planned_steps(spec.training, len(examples))
+    batches_an_epoch = math.ceil(len(task.examples) / spec.training.batch_size)
+    steps = planned_steps(spec.training, len(task.examples))
     seconds = 3600 * (spec.training.max_hours or math.inf)
     portions = Portions(
         accelerator, model, spec.training.gradient_checkpointing, spec.training.label_smoothing, run.warn, way
     )
-    size, seed = spec.training.batch_size, spec.training.seed
-    batches = training_batches(
-        examples, tokenizer.pad_token_id, size, seed, progress.batches, by_length=not portions.end_to_end
-    )
-    batches = ahead(batches) if sight else batches
+    batches = task.batches(progress.batches, by_length=not portions.end_to_end)
     model.train()
-    step = Step(model, optimizer, portions, device, precision, base_precision)
-    settle(run, spec, step, examples, tokenizer.pad_token_id, progress, limit(read_events(operation.folder)))
+    task.settle(Step(model, optimizer, portions, device, precision, base_precision), progress)
     if found.folder:
         watch.load(found.folder)
         put_back(found.folder, model, optimizer, accelerator.scaler)
@@ -173,7 +146,7 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
             progress.scored += sum(batch.scored for batch in micro)
             run.step(progress, loss=loss, learning_rate=rate, grad_norm=grad_norm, memory=memory_in_use(device))
             watch.after_step(model, progress)
-            sampling.after_step(model, tokenizer, progress.step)
+            sampling.after_step(model, progress.step)
             traced()
             if saving.due(progress.step):
                 saving.begin(progress.step, take(progress, model, optimizer, accelerator.scaler, watch.best, about))
@@ -190,9 +163,8 @@ def _train(operation: Operation, spec: RunSpec, why_awake: str) -> None:
     run.phase("saving", "Saving the adapter")
     watch.put_best(model, progress)
     own = accelerator.unwrap_model(model)
-    adapter = save_adapter(own, tokenizer, operation.folder, spec, sight)
-    rows = samples.held_out or samples.train
-    proof = read_back(run, own, tokenizer, adapter, rows, fresh_base, accelerator.autocast(), precision, sight)
+    adapter = task.save(own)
+    proof = task.read_back(own, adapter, fresh_base, accelerator.autocast(), precision)
     judged.judge_tuned(model)
     describe(adapter, operation.folder, spec, proof)
     run.finish(run.ending() or "done", adapter, base=judged.base, tuned=judged.tuned)

@@ -9,13 +9,14 @@ import torch
 from accelerate import Accelerator
 
 from trainer.data.batches import Batch
-from trainer.data.masks import IGNORED
 from trainer.snapshot import Progress
 from trainer.speed.choice import Way
 from trainer.speed.flat import Flat
 from trainer.speed.padded import Padded
+from trainer.vision.shown import Pictures, Shown
 
 Warn = Callable[[str], None]
+AnyBatch = Batch | Pictures
 
 
 class Portions:
@@ -28,18 +29,19 @@ class Portions:
         checkpointing: str,
         smoothing: float,
         warn: Warn,
-        way: Way | None = None,
+        way: Way | Shown | None = None,
     ) -> None:
         self._accelerator, self._model, self._smoothing, self._warn = accelerator, model, smoothing, warn
-        self._way = way or Padded(model)
-        self._may_recompute = checkpointing == "auto"
+        self._way: Any = way or Padded(model)
+        able = getattr(model, "supports_gradient_checkpointing", True)
+        self._may_recompute = checkpointing == "auto" and able
 
     @property
     def end_to_end(self) -> bool:
         """Whether rows lie end to end, without padding."""
         return isinstance(self._way, Flat)
 
-    def forward_and_backward(self, batches: Sequence[Batch], progress: Progress) -> float:
+    def forward_and_backward(self, batches: Sequence[AnyBatch], progress: Progress) -> float:
         """Add up the gradients of all batches; returns their loss, each scored token weighing the same.
 
         Out of memory, it begins the step again with half the rows at once (kept in `progress`), at one row with
@@ -60,7 +62,7 @@ class Portions:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def losses(self, batches: Sequence[Batch], most: int | None = None) -> Iterator[torch.Tensor]:
+    def losses(self, batches: Sequence[AnyBatch], most: int | None = None) -> Iterator[torch.Tensor]:
         """Each portion's share of the mean cross-entropy over the scored tokens of all; `most` rows at once."""
         scored = sum(batch.scored for batch in batches)
         with self._way.in_use():
@@ -96,15 +98,10 @@ def recompute_activations(model: Any) -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def split(batch: Batch, most: int) -> Iterator[Batch]:
-    """The batch in parts of at most so many rows, each padded no further than its own longest row."""
+def split(batch: AnyBatch, most: int) -> Iterator[AnyBatch]:
+    """The batch in parts of at most so many rows."""
     if len(batch.labels) <= most:
         yield batch
         return
     for start in range(0, len(batch.labels), most):
-        rows = slice(start, start + most)
-        longest = int(batch.attention_mask[rows].sum(1).max())
-        labels, mask = batch.labels[rows, :longest], batch.attention_mask[rows, :longest]
-        scored = int((labels[:, 1:] != IGNORED).sum())
-        seen = batch.seen[rows]
-        yield Batch(batch.input_ids[rows, :longest], mask, labels, tokens=int(mask.sum()), scored=scored, seen=seen)
+        yield batch.part(slice(start, start + most))

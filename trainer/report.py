@@ -47,6 +47,7 @@ class Report:
         resumed = {"resumed_from": found} if began_before else {}
         self._board: Board | None = None
         self._checked: bool | None = None
+        self.counts = "tokens"  # what a run counts that it learns from
         operation.emit("hello", versions=versions(), executable=sys.executable, path=sys.path, **resumed)
 
     def _on_terminate(self, *_: Any) -> None:
@@ -117,6 +118,7 @@ class Report:
             "step", step=step, steps=self._steps, epoch=round(step / self._batches_an_epoch, 3), loss=round(loss, 5),
             learning_rate=learning_rate, grad_norm=round(grad_norm, 4) if math.isfinite(grad_norm) else None, tokens=tokens, scored=scored,
             tokens_per_second=round(self._tokens / seconds, 1), eta_seconds=round(seconds / step * (self._steps - step), 1), memory_bytes=memory,
+            **self._unit(),
         )  # fmt: skip
         if self._board:
             self._board.write(
@@ -153,7 +155,7 @@ class Report:
     def evaluated(self, side: str, rows: int, score: Score, seconds: float) -> None:
         """The held-out score of one side."""
         self._operation.emit(
-            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=[each for each in score.answers if each is not None][:5], seconds=round(seconds, 2)
+            "eval", side=side, rows=rows, loss=round(score.loss, 5), exact_match=score.exact_match, answers=[each for each in score.answers if each is not None][:5], seconds=round(seconds, 2), **self._unit()
         )  # fmt: skip
 
     def read_back(self, good: bool, text: str, where: str) -> None:
@@ -184,4 +186,9 @@ class Report:
             tuned_loss=tuned and round(tuned.loss, 5),
             base_exact_match=base and base.exact_match,
             tuned_exact_match=tuned and tuned.exact_match,
+            **self._unit(),
         )
+
+    def _unit(self) -> dict[str, str]:
+        """What was counted, where it is not tokens."""
+        return {} if self.counts == "tokens" else {"unit": self.counts}

@@ -21,8 +21,10 @@ HELD_OUT_PROMPTS = 3
 class Sampling:
     """Greedy answers every so many steps; they draw no random number, so the run's result is the same without them."""
 
-    def __init__(self, spec: RunSpec, held_out: Sequence[Sample], report: Report, sight: Sight | None = None) -> None:
-        self._sight = sight
+    def __init__(
+        self, spec: RunSpec, tokenizer: Any, held_out: Sequence[Sample], report: Report, sight: Sight | None = None
+    ) -> None:
+        self._tokenizer, self._sight = tokenizer, sight
         self._every, self._longest, self._report = spec.training.sample_every, spec.evaluation.max_new_tokens, report
         lines = [line.strip() for line in spec.training.sample_prompts.splitlines() if line.strip()]
         self._prompts = [_asking(line, number) for number, line in enumerate(lines, 1)]
@@ -34,16 +36,15 @@ class Sampling:
                 "Write prompts into `training.sample_prompts`, one a line.",
             )
 
-    def after_step(self, model: Any, tokenizer: Any, step: int) -> None:
+    def after_step(self, model: Any, step: int) -> None:
         """Answer, where it is time."""
         if not self._every or step % self._every:
             return
         model.eval()
         with torch.inference_mode():
-            renderer = Renderer(tokenizer)
-            said = answer(
-                model, tokenizer, [question(renderer, each, self._sight) for each in self._prompts], self._longest
-            )
+            renderer = Renderer(self._tokenizer)
+            prompts = [question(renderer, each, self._sight) for each in self._prompts]
+            said = answer(model, self._tokenizer, prompts, self._longest)
         model.train()
         for sample, text in zip(self._prompts, said, strict=True):
             self._report.sample(step, sample.messages[-2]["content"], text)

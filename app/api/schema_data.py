@@ -48,6 +48,7 @@ class DataReport(BaseModel):
     formats: dict[str, int]
     dropped: dict[str, int]
     counts: dict[str, int]
+    classes: dict[str, int]
     findings: list[DataFinding]
     partial: list[str]
 

@@ -18,15 +18,25 @@ class IntervalView(BaseModel):
 class MeasureView(BaseModel):
     """One measure of both sides: shares from 0 to 1, loss in nats a token; `better` is None without a sure difference."""
 
-    name: Literal["exact_match", "token_f1", "rouge_l", "loss", "perplexity"]
+    name: Literal["exact_match", "token_f1", "rouge_l", "accuracy", "macro_f1", "loss", "perplexity"]
     base: IntervalView
     tuned: IntervalView
     difference: IntervalView
     better: bool | None
 
 
+class ConfusedPair(BaseModel):
+    """Pictures of the class `label` that were taken for `said`: `count` of the `of` that were judged, and some of their files."""
+
+    label: str
+    said: str
+    count: int
+    of: int
+    pictures: list[str]
+
+
 class EvaluationView(BaseModel):
-    """Base and tuned on the held-out rows; exact match is a share from 0 to 1. Without verdict until both are judged."""
+    """Base and tuned on the held-out rows; exact match is a share from 0 to 1, of pictures those whose class is told right. Without verdict until both are judged."""
 
     rows: int
     base_loss: float | None = None
@@ -35,6 +45,7 @@ class EvaluationView(BaseModel):
     tuned_exact_match: float | None = None
     measures: list[MeasureView] = []
     verdict: str = ""
+    confused: list[ConfusedPair] = []
 
 
 class WorstRow(BaseModel):

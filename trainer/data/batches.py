@@ -29,6 +29,14 @@ class Batch:
     scored: int
     seen: tuple[Seen | None, ...] = ()
 
+    def part(self, rows: slice) -> Batch:
+        """Some of the rows, padded no further than the longest of them."""
+        longest = int(self.attention_mask[rows].sum(1).max())
+        labels, mask = self.labels[rows, :longest], self.attention_mask[rows, :longest]
+        scored = int((labels[:, 1:] != IGNORED).sum())
+        ids, seen = self.input_ids[rows, :longest], self.seen[rows]
+        return Batch(ids, mask, labels, tokens=int(mask.sum()), scored=scored, seen=seen)
+
 
 def collate(examples: Sequence[Example], pad: int) -> Batch:
     """Pad rows to the longest of them."""
@@ -78,9 +86,15 @@ def training_batches(
 
     With rows of like length in a batch, `by_length`, there is little padding, which nothing else needs.
     """
-    lengths = row_lengths(examples)
+    for rows in training_order(row_lengths(examples), batch_size, seed, taken, by_length=by_length):
+        yield collate([examples[row] for row in rows], pad)
+
+
+def training_order(
+    lengths: Sequence[int], batch_size: int, seed: int, taken: int, *, by_length: bool
+) -> Iterator[list[int]]:
+    """The row numbers of those batches."""
     epoch, taken = divmod(taken, math.ceil(len(lengths) / batch_size))
     while True:
-        for rows in epoch_order(lengths, batch_size, seed, epoch, by_length=by_length)[taken:]:
-            yield collate([examples[row] for row in rows], pad)
+        yield from epoch_order(lengths, batch_size, seed, epoch, by_length=by_length)[taken:]
         epoch, taken = epoch + 1, 0

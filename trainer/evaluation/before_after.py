@@ -6,20 +6,25 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from trainer.data.masks import Example
 from trainer.data.samples import Sample
-from trainer.evaluation.comparison import as_record, compare, worst_rows
-from trainer.evaluation.judging import Score, judge
+from trainer.evaluation.judging import Score
 from trainer.report import Report
 from trainer.snapshot import Progress
-from trainer.spec import Evaluation
-from trainer.vision.sight import Sight
 
 FILE = "evaluation.json"
+
+
+class Judge(Protocol):
+    """What knows how one kind of model is judged, and by which rows."""
+
+    @property
+    def rows(self) -> Sequence[Sample]: ...
+    def score(self, model: Any, stopping: Callable[[], bool]) -> Score: ...
+    def compared(self, base: Score, tuned: Score) -> tuple[dict[str, Any], dict[str, Any]]: ...
 
 
 class BeforeAfter:
@@ -28,18 +33,8 @@ class BeforeAfter:
     The base's score lies in `progress`, so that a run that goes on does not judge it again.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        spec: Evaluation,
-        rows: Sequence[Sample],
-        examples: Sequence[Example],
-        tokenizer: Any,
-        run: Report,
-        sight: Sight | None = None,
-    ) -> None:
-        self._folder, self._spec, self._run, self._tokenizer = folder, spec, run, tokenizer
-        self._rows, self._examples, self._sight = rows, examples, sight
+    def __init__(self, folder: Path, judge: Judge, run: Report) -> None:
+        self._folder, self._judge, self._run, self._rows = folder, judge, run, judge.rows
         self.base: Score | None = None
         self.tuned: Score | None = None
         self.record: dict[str, Any] | None = None
@@ -50,7 +45,7 @@ class BeforeAfter:
         if self.base is None and self._rows and not self._run.ending():
             self._run.phase("evaluating", f"Judging the base on {len(self._rows)} held-out rows")
             with model.disable_adapter():
-                self.base = self._judge(model, "base")
+                self.base = self._scored(model, "base")
             progress.base = None if self._run.ending() else dataclasses.asdict(self.base)
 
     def judge_tuned(self, model: Any) -> None:
@@ -58,28 +53,20 @@ class BeforeAfter:
         if not self._rows or self._run.ending():
             return
         self._run.phase("evaluating", f"Judging the tuned model on {len(self._rows)} held-out rows")
-        self.tuned = self._judge(model, "tuned")
+        self.tuned = self._scored(model, "tuned")
         if self.base is None or self._run.ending():
             return
-        self.record = as_record(compare(self._rows, self.base, self.tuned), len(self._rows))
+        self.record, more = self._judge.compared(self.base, self.tuned)
         self._run.compared(self.record)
-        whole = self.record | {"worst": worst_rows(self._rows, self.base, self.tuned)}
+        whole = self.record | more
         try:
             _write(self._folder / FILE, whole)
         except OSError as error:  # the verdict is in the events, and the adapter is safe
             self._run.warn(f"{FILE} could not be written: {error.strerror}.")
 
-    def _judge(self, model: Any, side: str) -> Score:
+    def _scored(self, model: Any, side: str) -> Score:
         started = time.monotonic()
-        score = judge(
-            model,
-            self._tokenizer,
-            self._rows,
-            self._examples,
-            self._spec,
-            lambda: self._run.ending() is not None,
-            self._sight,
-        )
+        score = self._judge.score(model, lambda: self._run.ending() is not None)
         self._run.evaluated(side, len(self._rows), score, time.monotonic() - started)
         return score
 

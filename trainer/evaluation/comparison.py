@@ -13,7 +13,7 @@ from trainer.data.samples import Sample
 from trainer.evaluation.intervals import Interval, percentiles, weighted_means, wilson
 from trainer.evaluation.judging import Score
 from trainer.evaluation.scores import exact_match, rouge_l, token_f1
-from trainer.evaluation.words import IN_WORDS, LOWER_IS_BETTER, figure
+from trainer.evaluation.words import IN_WORDS, LOWER_IS_BETTER, SHARES, figure
 
 WORST, TEXT = 10, 2000  # rows that are shown, and characters of each text of theirs
 FEWEST = 6  # rows that must differ: were it by chance, all of five would go one way in 1 of 16 cases, of six in 1 of 32
@@ -41,14 +41,14 @@ def compare(samples: Sequence[Sample], base: Score, tuned: Score) -> list[Measur
     asked = [row for row, sample in enumerate(samples) if sample.answer] if base.answers and tuned.answers else []
     for name, score in OF_ANSWERS.items() if asked else ():
         sides = [[score(side.answers[row] or "", samples[row].answer) for row in asked] for side in (base, tuned)]
-        found.append(_measure(name, np.array(sides), np.ones(len(asked))))
+        found.append(measure(name, np.array(sides), np.ones(len(asked))))
     if sum(base.tokens):
         nats, tokens = np.array([base.nats, tuned.nats]), np.array(base.tokens, dtype=float)
-        found += [_measure(name, nats, tokens) for name in LOWER_IS_BETTER]
+        found += [measure(name, nats, tokens) for name in LOWER_IS_BETTER]
     return found
 
 
-def _measure(name: str, sides: np.ndarray, weights: np.ndarray) -> Measure:
+def measure(name: str, sides: np.ndarray, weights: np.ndarray) -> Measure:
     """From each row's sum on both sides [2, rows], and what the row weighs."""
     changed = int((sides[0] != sides[1]).sum())
     means, resampled = weighted_means(sides, weights)
@@ -57,13 +57,14 @@ def _measure(name: str, sides: np.ndarray, weights: np.ndarray) -> Measure:
             means, resampled = np.exp(means), np.exp(resampled)
         difference = percentiles(means[1] - means[0], resampled[1] - resampled[0])
         base, tuned = (
-            wilson(float(mean), len(weights)) if name == "exact_match" else percentiles(mean, drawn)
+            wilson(float(mean), len(weights)) if name in SHARES else percentiles(mean, drawn)
             for mean, drawn in zip(means, resampled, strict=True)
         )
-    return Measure(name, base, tuned, difference, _better(name, difference, changed))
+    return Measure(name, base, tuned, difference, better(name, difference, changed))
 
 
-def _better(name: str, difference: Interval, changed: int) -> bool | None:
+def better(name: str, difference: Interval, changed: int) -> bool | None:
+    """Whether a side's measure is better for sure, of rows of which so many changed."""
     if difference.low is None or difference.high is None or changed < FEWEST:
         return None
     if difference.low <= 0 <= difference.high:
@@ -81,7 +82,7 @@ def verdict(measures: Sequence[Measure], rows: int) -> str:
     against = next((measure for measure in shown if measure.better != first.better), None)
     if against:
         text += f", but {'better' if against.better else 'worse'} in {_change(against)}"
-    elif first.name == "loss" and len(measures) > len(LOWER_IS_BETTER):
+    elif first.name == "loss" and any(measure.name in OF_ANSWERS for measure in measures):
         text += f"; the answers show no difference that {rows} rows could show"
     return text + "."
 
@@ -112,8 +113,8 @@ def _row(sample: Sample, base: Score, tuned: Score, index: int) -> dict[str, Any
         "tuned": _cut(said),
         "right": said is not None and bool(exact_match(said, sample.answer)),
         "token_f1": None if said is None else round(token_f1(said, sample.answer), 4),
-        "base_loss": _loss(base, index),
-        "tuned_loss": _loss(tuned, index),
+        "base_loss": loss_of_row(base, index),
+        "tuned_loss": loss_of_row(tuned, index),
     }
 
 
@@ -121,7 +122,8 @@ def _cut(text: str | None) -> str | None:
     return None if text is None else text[:TEXT]
 
 
-def _loss(side: Score, row: int) -> float | None:
+def loss_of_row(side: Score, row: int) -> float | None:
+    """Nats a scored token; None where that is no number."""
     loss = side.nats[row] / side.tokens[row] if side.tokens[row] else math.nan
     return round(loss, 5) if math.isfinite(loss) else None
 

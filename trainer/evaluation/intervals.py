@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +27,19 @@ def weighted_means(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray,
     Rows are drawn with replacement, the same ones for every measure, so that differences are paired (Efron 1979).
     Returns [measures] and [measures, RESAMPLES].
     """
-    rows = len(weights)
-    generator = np.random.default_rng(SEED)
     table = np.vstack([values, weights])
     sums = np.empty((len(table), RESAMPLES))
-    for index in range(RESAMPLES):
-        sums[:, index] = table[:, generator.integers(rows, size=rows)].sum(axis=1)
+    for index, rows in enumerate(resampled_rows(len(weights))):
+        sums[:, index] = table[:, rows].sum(axis=1)
     sums = sums[:, sums[-1] > 0]  # a resample may hold no row that weighs anything
     return values.sum(axis=1) / weights.sum(), sums[:-1] / sums[-1]
+
+
+def resampled_rows(rows: int) -> Iterator[np.ndarray]:
+    """So many of the rows, drawn with replacement; the same draws each time."""
+    generator = np.random.default_rng(SEED)
+    for _ in range(RESAMPLES):
+        yield generator.integers(rows, size=rows)
 
 
 def percentiles(value: float, resampled: np.ndarray) -> Interval:

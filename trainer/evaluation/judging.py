@@ -103,7 +103,7 @@ def row_losses(model: Any, pad: int, examples: Sequence[Example]) -> list[float]
         )
         return each.view(labels.shape).sum(1).tolist()
 
-    found = _in_portions(order, at_once, losses)
+    found = in_portions(order, at_once, losses)
     return [nats for _, nats in sorted(zip(order, found, strict=True))]
 
 
@@ -124,10 +124,10 @@ def answer(
         said: list[str] = tokenizer.batch_decode(produced[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         return said
 
-    return _in_portions(prompts, ROWS_AT_ONCE, answers, stopping)
+    return in_portions(prompts, ROWS_AT_ONCE, answers, stopping)
 
 
-def _in_portions(
+def in_portions(
     items: Sequence[T],
     at_once: int,
     compute: Callable[[Sequence[T]], list[R]],

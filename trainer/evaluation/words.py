@@ -6,9 +6,12 @@ IN_WORDS = {
     "exact_match": "exact match",
     "token_f1": "token F1",
     "rouge_l": "ROUGE-L",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
     "loss": "loss",
     "perplexity": "perplexity",
 }
+SHARES = ("exact_match", "accuracy")  # of rows that are right
 LOWER_IS_BETTER = ("loss", "perplexity")
 
 
@@ -18,4 +21,4 @@ def figure(name: str, value: float | None, sign: str = "") -> str:
         return "no number"
     if name in LOWER_IS_BETTER:
         return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"
-    return f"{value:{sign}.0%}" if name == "exact_match" else f"{value:{sign}.1%}"
+    return f"{value:{sign}.0%}" if name in SHARES else f"{value:{sign}.1%}"

@@ -9,8 +9,10 @@ import yaml
 
 from trainer.evaluation.words import IN_WORDS, figure
 from trainer.export.origin import Origin, base_card, home_relative, model_fingerprint
+from trainer.models.folder import read_config
 from trainer.spec import RunSpec
 from trainer.spec.setting import Section
+from trainer.vision import classifies
 
 CARD, SPECIFICATION = "README.md", "reproduce.yaml"
 PINNED = ("device", "precision", "threads")  # settings whose value a rule chose, and which decide the last digits
@@ -53,7 +55,7 @@ def _head(origin: Origin, *, merged: bool) -> str:
         "base_model": origin.base_id(),
         "base_model_relation": "finetune" if merged else "adapter",
         "library_name": "transformers" if merged else "peft",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "image-classification" if _tells_classes(origin) else "text-generation",
         "tags": ["lora", "fettle"],
         "datasets": [_data_id(origin)] if origin.named.data.train.startswith("hub:") else None,
         "license": base.get("license"),
@@ -73,7 +75,13 @@ def _about(origin: Origin, *, merged: bool) -> str:
     counted = f" ({rows:,} rows)" if rows else ""
     data = origin.named.data.train
     text = f"{what[0].upper()}{what[1:]}: `{origin.base_id()}`, tuned on `{Path(data).name or data}`{counted}"
+    if _tells_classes(origin):
+        return f"{text}. It tells classes of pictures apart; [config.json](config.json) names them."
     return f"{text}, with [{'chat_template.jinja'}](chat_template.jinja) as its chat template."
+
+
+def _tells_classes(origin: Origin) -> bool:
+    return classifies(read_config(origin.base))
 
 
 def _results(origin: Origin, note: str) -> str:
@@ -100,6 +108,8 @@ def _ranged(name: str, interval: dict[str, float | None], sign: str) -> str:
 def _snippet(origin: Origin, *, merged: bool) -> str:
     base = origin.base_id() if "/" in origin.base_id() else home_relative(str(origin.base))
     where = f'os.path.expanduser("{base}")' if base.startswith("~") else f'"{base}"'
+    if _tells_classes(origin):
+        return _snippet_of_classes(where)
     lines = [
         "import os\n" if not merged and base.startswith("~") else "",
         "" if merged else "from peft import PeftModel\n",
@@ -115,6 +125,23 @@ def _snippet(origin: Origin, *, merged: bool) -> str:
         'inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}\n',
         'answer = model.generate(**inputs, max_new_tokens=128, do_sample=False)[0, inputs["input_ids"].shape[1] :]\n',
         "print(tokenizer.decode(answer, skip_special_tokens=True))\n",
+    ]
+    return "".join(lines)
+
+
+def _snippet_of_classes(base: str) -> str:
+    lines = [
+        "import os\n\n" if base.startswith("os.") else "",
+        "from peft import PeftModel\nfrom PIL import Image\n",
+        "from transformers import AutoConfig, AutoModelForImageClassification\n",
+        "from transformers.models.auto.image_processing_auto import AutoImageProcessor  # works without torchvision too\n\n",
+        'folder = "."  # where this file lies\n',
+        "config = AutoConfig.from_pretrained(folder)  # with the names of the classes\n",
+        f"base = AutoModelForImageClassification.from_pretrained({base}, config=config, ignore_mismatched_sizes=True)\n",
+        "model = PeftModel.from_pretrained(base, folder).eval()\n",
+        'picture = Image.open("picture.jpg").convert("RGB")\n',
+        'inputs = AutoImageProcessor.from_pretrained(folder, backend="pil")(picture, return_tensors="pt")\n',
+        "print(config.id2label[model(**inputs).logits.argmax(-1).item()])\n",
     ]
     return "".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from peft import PeftModel
 
 from trainer.data.samples import Sample
 from trainer.errors import TrainError
-from trainer.export.agreement import Agreement, compare, prompts_of, said_by
+from trainer.export.agreement import Agreement, Said, compare, prompts_of, said_by
 from trainer.models.tokenizer import load_tokenizer
 from trainer.report import Report
 from trainer.speed.choice import fuse_like
-from trainer.vision.sight import Prompt, Sight
+from trainer.vision.sight import Sight
 
 ROOM = 1.2  # times the base's size that has to be free for a second one
 READ_BACK = "read-back"
+FreshBase = Callable[[], Any]
 
 
 def check_reload(
@@ -28,7 +30,7 @@ def check_reload(
     tokenizer: Any,
     adapter: Path,
     samples: Sequence[Sample],
-    fresh_base: Callable[[], Any],
+    fresh_base: FreshBase,
     autocast: AbstractContextManager[Any],
     precision: str,
     sight: Sight | None = None,
@@ -42,29 +44,43 @@ def check_reload(
     again = load_tokenizer(adapter)
     if prompts_of(again, samples, sight) != prompts or again(texts)["input_ids"] != tokenizer(texts)["input_ids"]:
         raise ValueError("the saved tokenizer makes other tokens of the same text")
+    ours, theirs = (partial(said_by, tokenizer=each, prompts=prompts) for each in (tokenizer, again))
+    return compare_with_saved(model, adapter, fresh_base, autocast, precision, ours, theirs)
+
+
+def compare_with_saved(
+    model: PeftModel,
+    adapter: Path,
+    fresh_base: FreshBase,
+    autocast: AbstractContextManager[Any],
+    precision: str,
+    say: Callable[[Any], Said],
+    say_again: Callable[[Any], Said],
+) -> tuple[Agreement, str]:
+    """The same for whatever a model says: `say` asks the one in memory, `say_again` the one that was saved."""
     was_training = model.training
     model.eval()
     try:
         with autocast:
-            ours = said_by(model, tokenizer, prompts)
+            ours = say(model)
             if _room_for_another(model):
                 where = "a base loaded from disk again"
-                theirs = said_by(_loaded(fresh_base, adapter, model), again, prompts)
+                theirs = say_again(_loaded(fresh_base, adapter, model))
             else:
                 where = "the base in memory, which leaves no room for another"
-                theirs = _on_the_base_in_memory(model, again, adapter, prompts)
+                theirs = _on_the_base_in_memory(model, adapter, say_again)
     finally:
         model.train(was_training)
     return compare(ours, theirs, precision), where
 
 
-def read_back(run: Report, *of: Any) -> Agreement | None:
-    """Make `check_reload` and tell how it went; None where it was not made. No outcome ends the run: what was saved stays."""
+def read_back(run: Report, check: Callable[[], tuple[Agreement, str]]) -> Agreement | None:
+    """Make the check and tell how it went; None where it was not made. No outcome ends the run: what was saved stays."""
     if run.ending():
         return None
     run.phase("checking", "Reading the adapter back from disk")
     try:
-        found, where = check_reload(*of)
+        found, where = check()
     except (TrainError, OSError, ValueError, RuntimeError) as error:
         run.warn(f"The saved adapter could not be checked: {str(error).strip().splitlines()[0][:300]}")
         return None
@@ -77,18 +93,18 @@ def read_back(run: Report, *of: Any) -> Agreement | None:
     return found
 
 
-def _loaded(fresh_base: Callable[[], Any], adapter: Path, model: PeftModel) -> Any:
+def _loaded(fresh_base: FreshBase, adapter: Path, model: PeftModel) -> Any:
     loaded = PeftModel.from_pretrained(fresh_base(), adapter).eval().to(model.device)
     return fuse_like(loaded, model)
 
 
-def _on_the_base_in_memory(model: PeftModel, tokenizer: Any, adapter: Path, prompts: Sequence[Prompt]) -> Any:
+def _on_the_base_in_memory(model: PeftModel, adapter: Path, say_again: Callable[[Any], Said]) -> Said:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     used = model.active_adapter
     model.load_adapter(str(adapter), READ_BACK)
     try:
         model.set_adapter(READ_BACK)
-        return said_by(model, tokenizer, prompts)
+        return say_again(model)
     finally:
         model.set_adapter(used)
         model.delete_adapter(READ_BACK)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from trainer.errors import TrainError
 from trainer.models.coverage import Coverage, measure
 from trainer.models.folder import ADAPTER_WEIGHTS, check_adapter
-from trainer.models.parts import EMBEDDINGS, HEAD, Unit, units
+from trainer.models.parts import CLASSIFIER, EMBEDDINGS, HEAD, Unit, tells_classes, units
 from trainer.models.targets import resolve
 from trainer.spec import Lora
 
@@ -37,6 +37,7 @@ def with_lora(model: Any, lora: Lora) -> Adapted:
     found = units(model)
     targets = resolve(model, found, lora.target_modules)
     whole = _trained_whole(model, lora.modules_to_save)
+    head = [CLASSIFIER] if tells_classes(model) else []
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -45,11 +46,11 @@ def with_lora(model: Any, lora: Lora) -> Adapted:
         use_dora=lora.dora,
         target_modules=targets.modules,
         target_parameters=targets.parameters or None,
-        exclude_modules=targets.excluded or None,
-        modules_to_save=whole or None,
+        exclude_modules=[*targets.excluded, *head] or None,
+        modules_to_save=[*whole, *head] or None,
         # Head and embeddings that are one matrix stay one.
         ensure_weight_tying=_tied(model) and any(unit.part in (EMBEDDINGS, HEAD) for unit in _within(found, whole)),
-        task_type="CAUSAL_LM",
+        task_type=None if head else "CAUSAL_LM",
     )
     try:
         adapted = get_peft_model(model, config)

@@ -18,6 +18,8 @@ STATE_SPACE = "linear attention, state space"
 EMBEDDINGS, HEAD, VECTORS, OTHER = "embeddings", "head", "norms and scales", "other"
 VISION, PROJECTOR = "vision tower", "projector"
 
+CLASSIFIER = "classifier"  # what the head of a model is called that tells classes of pictures apart
+
 # What each keyword of `lora.target_modules` stands for. Linear attention and state spaces stand in attention's place.
 ATTENTION = (QUERY, KEY, VALUE, KEY_VALUE, QUERY_KEY_VALUE, OUTPUT, STATE_SPACE)
 MLP = (GATE, UP, GATE_UP, DOWN, SHARED_EXPERTS, EXPERTS)
@@ -40,9 +42,9 @@ _BY_NAME = [
     (QUERY_KEY_VALUE, r"\.(qkv_proj|c_attn|query_key_value|Wqkv)$"),
     (OUTPUT, r"\.o_proj$|" + _WITHIN_ATTENTION + r"(.*\.)?(out_proj|dense|c_proj|output)$"),
     (GATE, r"\.(gate_proj|w1)$"),
-    (UP, r"\.(up_proj|w3|c_fc|fc1|fc_in|dense_h_to_4h)$"),
+    (UP, r"\.(up_proj|w3|c_fc|fc1|fc_in|dense_h_to_4h|weights_in|pwconv1)$"),
     (GATE_UP, r"\.gate_up_proj$"),
-    (DOWN, r"\.(down_proj|w2|c_proj|fc2|fc_out|dense_4h_to_h)$"),
+    (DOWN, r"\.(down_proj|w2|c_proj|fc2|fc_out|dense_4h_to_h|weights_out|pwconv2)$"),
 ]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -66,13 +68,21 @@ class Unit:
 
 def units(model: Any) -> list[Unit]:
     """Everything of the model that holds weights of its own, in the model's order."""
-    head = model.get_output_embeddings()
+    sees_alone = tells_classes(model)
+    head = getattr(model, CLASSIFIER) if sees_alone else model.get_output_embeddings()
     modules = dict(model.named_modules())
     return [
         unit
         for name, module in modules.items()
-        for unit in _units_of(name, module, HEAD if module is head else _part(name, module, modules))
+        for unit in _units_of(
+            name, module, HEAD if module is head else _part(name, module, modules, sees_alone=sees_alone)
+        )
     ]
+
+
+def tells_classes(model: Any) -> bool:
+    """Whether it takes pictures alone and gives a number for each class."""
+    return getattr(model, "main_input_name", "") == "pixel_values" and hasattr(model, CLASSIFIER)
 
 
 def _units_of(name: str, module: nn.Module, part: str) -> Iterator[Unit]:
@@ -92,13 +102,15 @@ def _units_of(name: str, module: nn.Module, part: str) -> Iterator[Unit]:
         yield Unit(f"{name}.{key}", part, False, (weight.shape[-2], weight.shape[-1]))
 
 
-def _part(name: str, module: nn.Module, modules: dict[str, nn.Module]) -> str:
+def _part(name: str, module: nn.Module, modules: dict[str, nn.Module], *, sees_alone: bool) -> str:
     if isinstance(module, nn.Embedding):
         return EMBEDDINGS
     parent = modules[name.rpartition(".")[0]]
     for part, pattern in _BY_NAME:
         if part == QUERY and (_mixes_over_time(parent) or _mixes_over_time(module)):
             return STATE_SPACE
+        if part == VISION and sees_alone:  # all of it is one
+            continue
         if re.search(pattern, f".{name}"):
             return part
     return EXPERTS if "Experts" in type(module).__name__ else OTHER

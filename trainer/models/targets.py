@@ -13,7 +13,19 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 
 from trainer.errors import TrainError
-from trainer.models.parts import ATTENTION, EMBEDDINGS, EXPERTS, HEAD, MLP, PARTS, PROJECTOR, SIGHT, VISION, Unit
+from trainer.models.parts import (
+    ATTENTION,
+    EMBEDDINGS,
+    EXPERTS,
+    HEAD,
+    MLP,
+    PARTS,
+    PROJECTOR,
+    SIGHT,
+    VISION,
+    Unit,
+    tells_classes,
+)
 
 ALL_LINEAR = "all-linear"
 LANGUAGE = tuple(part for part in PARTS if part not in (HEAD, *SIGHT))
@@ -86,7 +98,7 @@ def _barred(model: Any, found: list[Unit], names: list[str]) -> dict[str, str]:
     reasons = {
         unit.name: _why_blind(model, unit, asked)
         if unit.part in SIGHT
-        else _why_not(unit, modules[unit.name], modules[unit.name.rpartition(".")[0]])
+        else _why_not(model, unit, modules[unit.name], modules[unit.name.rpartition(".")[0]])
         for unit in linear
     }
     return {name: reason for name, reason in reasons.items() if reason}
@@ -110,7 +122,9 @@ def _layers_seen_through(config: Any) -> float:
     return max(each % states for each in (taken if isinstance(taken, list) else [taken]))
 
 
-def _why_not(unit: Unit, module: nn.Module, parent: nn.Module) -> str | None:
+def _why_not(model: Any, unit: Unit, module: nn.Module, parent: nn.Module) -> str | None:
+    if ".head." in f".{unit.name}" and tells_classes(model):
+        return "the classes are told from the mean over the picture, past this pooling"
     # Mamba's mixers have both; gated linear attention has only the first, and calls its layers as layers.
     mamba = hasattr(parent, "A_log") and hasattr(parent, "D")
     if mamba and _leaf(unit.name) in ("out_proj", "x_proj", "dt_proj"):

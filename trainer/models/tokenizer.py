@@ -9,10 +9,18 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from trainer.errors import TrainError
+from trainer.models.folder import read_config
+from trainer.vision import classifies
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, with a pad token (its end token, when it has none of its own)."""
+    if (folder / "config.json").is_file() and classifies(read_config(folder)):
+        raise TrainError(
+            "task-mismatch",
+            f"{folder.name} tells classes of pictures apart: it knows no tokens, and has nothing to say.",
+            "Judge such a run with `fettle runs evaluate`; its card shows how the adapter is used.",
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:

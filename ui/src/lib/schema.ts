@@ -830,6 +830,22 @@ export interface components {
             sound: boolean;
         };
         /**
+         * ConfusedPair
+         * @description Pictures of the class `label` that were taken for `said`: `count` of the `of` that were judged, and some of their files.
+         */
+        ConfusedPair: {
+            /** Count */
+            count: number;
+            /** Label */
+            label: string;
+            /** Of */
+            of: number;
+            /** Pictures */
+            pictures: string[];
+            /** Said */
+            said: string;
+        };
+        /**
          * CoverageView
          * @description One part of the model: how many of its modules are trained, how many stay frozen, and the parameters trained.
          */
@@ -889,7 +905,7 @@ export interface components {
              * @default auto
              * @enum {string}
              */
-            format: "auto" | "messages" | "sharegpt" | "prompt-completion" | "question-answer" | "alpaca" | "text" | "preference" | "kto";
+            format: "auto" | "messages" | "sharegpt" | "prompt-completion" | "question-answer" | "alpaca" | "text" | "image-class" | "preference" | "kto";
             /**
              * Held-out file
              * @description Rows that are never trained on; base and tuned are judged by them.
@@ -968,7 +984,7 @@ export interface components {
              * @default auto
              * @enum {string}
              */
-            format: "auto" | "messages" | "sharegpt" | "prompt-completion" | "question-answer" | "alpaca" | "text" | "preference" | "kto";
+            format: "auto" | "messages" | "sharegpt" | "prompt-completion" | "question-answer" | "alpaca" | "text" | "image-class" | "preference" | "kto";
             /** Held Out */
             held_out?: string | null;
             /** Train */
@@ -1036,6 +1052,10 @@ export interface components {
          * @description The whole of a check: what the data set is, and how many of its rows are of what kind.
          */
         DataReport: {
+            /** Classes */
+            classes: {
+                [key: string]: number;
+            };
             /** Counts */
             counts: {
                 [key: string]: number;
@@ -1219,13 +1239,18 @@ export interface components {
         };
         /**
          * EvaluationView
-         * @description Base and tuned on the held-out rows; exact match is a share from 0 to 1. Without verdict until both are judged.
+         * @description Base and tuned on the held-out rows; exact match is a share from 0 to 1, of pictures those whose class is told right. Without verdict until both are judged.
          */
         EvaluationView: {
             /** Base Exact Match */
             base_exact_match?: number | null;
             /** Base Loss */
             base_loss?: number | null;
+            /**
+             * Confused
+             * @default []
+             */
+            confused: components["schemas"]["ConfusedPair"][];
             /**
              * Measures
              * @default []
@@ -1542,7 +1567,7 @@ export interface components {
              * Name
              * @enum {string}
              */
-            name: "exact_match" | "token_f1" | "rouge_l" | "loss" | "perplexity";
+            name: "exact_match" | "token_f1" | "rouge_l" | "accuracy" | "macro_f1" | "loss" | "perplexity";
             tuned: components["schemas"]["IntervalView"];
         };
         /**
