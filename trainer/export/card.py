@@ -9,7 +9,7 @@ import yaml
 
 from trainer.evaluation.words import IN_WORDS, figure
 from trainer.export.origin import Origin, base_card, home_relative, model_fingerprint
-from trainer.models.folder import read_config
+from trainer.models.folder import model_type
 from trainer.spec import RunSpec
 from trainer.spec.setting import Section
 from trainer.vision import classifies
@@ -81,7 +81,7 @@ def _about(origin: Origin, *, merged: bool) -> str:
 
 
 def _tells_classes(origin: Origin) -> bool:
-    return classifies(read_config(origin.base))
+    return classifies({"model_type": model_type(origin.base)})
 
 
 def _results(origin: Origin, note: str) -> str:
