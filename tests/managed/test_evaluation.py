@@ -224,7 +224,7 @@ def test_tools_stand_in_the_question_as_they_did_in_training(held_out: list[Samp
     tokenizer = load_tokenizer(STARTER)
     tokenizer.chat_template = "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}" + tokenizer.chat_template
     sample = replace(held_out[0], tools=({"type": "function", "function": {"name": "look_up"}},))
-    assert question(Renderer(tokenizer), sample).startswith("[look_up]")
+    assert question(Renderer(tokenizer), sample).text.startswith("[look_up]")
 
 
 def test_a_stopped_evaluation_has_no_answers(held_out: list[Sample]) -> None:

@@ -26,6 +26,7 @@ from trainer.models.tokenizer import load_tokenizer
 from trainer.operation import Operation, create, read_events, read_record
 from trainer.spec import RunSpec
 from trainer.starter import skills
+from trainer.vision.sight import Prompt
 
 STARTER = Path(skills.__file__).parent / "model"
 WEIGHTS = "adapter_model.safetensors"
@@ -264,9 +265,9 @@ def test_answers_are_compared_until_they_part() -> None:
 def test_rows_that_cannot_be_asked_give_way_to_text_and_a_greeting() -> None:
     tokenizer = load_tokenizer(STARTER)
     text = Sample("text", Place("t", 1), text="word " * 100)
-    assert prompts_of(tokenizer, [text]) == [("word " * 100)[:200]]
+    assert prompts_of(tokenizer, [text]) == [Prompt(("word " * 100)[:200])]
     (greeting,) = prompts_of(tokenizer, [])
-    assert "Hello!" in greeting
+    assert "Hello!" in greeting.text
     model = load_base(STARTER, torch.float32).eval()
-    said = said_by(model, tokenizer, [greeting, "Hello"])
+    said = said_by(model, tokenizer, [greeting, Prompt("Hello")])
     assert said.tokens.shape == said.logits.shape[:2] and os.environ.get("CUDA_VISIBLE_DEVICES") is None
