@@ -36,6 +36,8 @@ def mended_copy(request: DataCheckRequest, python: Path | None) -> MendedView:
 
 def _names_beside(path: Path) -> Iterator[Path]:
     """`rows.mended.jsonl`, `rows.mended-2.jsonl`, …"""
+    if path.is_dir():  # the names of pictures count from there
+        path = path / "metadata"
     stem = path.name.split(".")[0] or "rows"
     yield path.with_name(f"{stem}.mended.jsonl")
     yield from (path.with_name(f"{stem}.mended-{number}.jsonl") for number in count(2))

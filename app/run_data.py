@@ -11,7 +11,7 @@ from trainer.data.doctor.tally import Tally
 from trainer.data.formats import ACCEPTED
 from trainer.data.readers.opening import look
 from trainer.data.reading import held_out_source, mixed_in, read_samples, refusal
-from trainer.data.sources import HUB, Source, file_digest, find
+from trainer.data.sources import HUB, Source, content_digest, find
 from trainer.errors import TrainError
 from trainer.models.task import check_task
 from trainer.spec import RunSpec
@@ -67,8 +67,8 @@ def _checked(source: Source, data: Data, python: Path | None) -> Tally:
 
 
 def fingerprint(sources: list[Source]) -> str:
-    """SHA-256 of the file's bytes; of several, and of hub data sets by their names, one over all."""
+    """SHA-256 of the bytes; of several, and of hub data sets by their names, one over all."""
     digests = [
-        file_digest(each.path) if each.path else f"{HUB}{each.name}:{each.config}@{each.split}" for each in sources
+        content_digest(each.path) if each.path else f"{HUB}{each.name}:{each.config}@{each.split}" for each in sources
     ]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()

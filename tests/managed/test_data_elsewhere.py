@@ -34,6 +34,50 @@ def test_nested_parquet_rows_become_turns_and_odd_values_do_no_harm(tmp_path: Pa
     assert samples[1399].place.row == 1400
 
 
+PICTURE = b"\x89PNG a picture"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())]),
+        pyarrow.list_(pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])),
+        pyarrow.binary(),
+        pyarrow.large_binary(),
+    ],
+    ids=["as datasets writes it", "a list of such", "plain bytes", "large plain bytes"],
+)
+def test_pictures_lie_in_parquet_as_bytes(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    one: object = {"bytes": PICTURE, "path": "cat.png"} if pyarrow.types.is_struct(kind) else PICTURE
+    one = [{"bytes": PICTURE, "path": None}] if pyarrow.types.is_list(kind) else one
+    column = "images" if pyarrow.types.is_list(kind) else "image"
+    table = pyarrow.table({column: pyarrow.array([one] * 3, kind), "text": ["A cat."] * 3})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    samples = read_samples(Data(train=str(tmp_path / "rows.parquet"))).train
+    assert [[picture.content for picture in each.pictures] for each in samples] == [[PICTURE]] * 3
+
+
+def test_pictures_of_parquet_may_be_named_by_their_paths(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(PICTURE)
+    rows = {"image": [{"bytes": None, "path": "cat.png"}], "text": ["A cat."]}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet")
+    (sample,) = read_samples(Data(train=str(tmp_path / "rows.parquet"))).train
+    assert sample.pictures[0].path == str(tmp_path / "cat.png")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the most memory of a process")
+def test_rows_with_large_pictures_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    rows = {"image": [bytes([number]) * 3_000_000 for number in range(60)], "text": ["x"] * 60}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet", compression="none")
+    code = f"import sys; sys.argv = ['', 'parquet', {str(tmp_path / 'rows.parquet')!r}]; import runpy\n"
+    code += f"try: runpy.run_path({SCRIPT!r}, run_name='__main__')\n"
+    code += "finally: print(open('/proc/self/status').read(), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=300)
+    assert len(done.stdout.splitlines()) == 60
+    most = next(int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith(b"VmHWM"))
+    assert most < 700_000, "530 MB in batches, 970 MB all at once: pyarrow itself holds a page of pictures twice"
+
+
 @pytest.mark.parametrize("content", [b"PAR1", b"PAR1" + b"\x07" * 900 + b"PAR1", b"PAR1" + b"\xff" * 900 + b"PAR1"])
 def test_a_damaged_parquet_file_is_named_without_a_traceback(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rows.parquet").write_bytes(content)

@@ -88,20 +88,26 @@ def detect(columns: Collection[str], asked: str = "auto", mapping: Mapping[str, 
         column = {part: named.get(part, part) for part in (*needed, *may)}
         if "images" in may and "image" in columns and column["images"] not in columns:
             column["images"] = "image"
-        if name == "image-class" and "image" not in named:
+        if name == "image-class" and "images" in named:
+            column["image"] = named["images"]
+        elif name == "image-class" and "image" not in named:
             column["image"] = next((each for each in PICTURE_COLUMNS if each in columns), "image")
+        if name == "text" and "caption" in columns and "text" not in columns and column.get("images") in columns:
+            column["text"] = "caption"
         if all(column[part] in columns for part in needed) or asked == name:
             there = {part: place for part, place in column.items() if part in needed or place in columns}
             return Format(name, there, needed)
-    if asked in ("auto", "question-answer") and not mapping:
+    if asked in ("auto", "question-answer") and set(named) <= {"images"}:
+        shown = next((each for each in (named.get("images", "images"), "image") if each in columns), None)
         for asks, answers in PAIRS:
             if asks in columns and answers in columns:
-                return Format("question-answer", {"question": asks, "answer": answers}, ("question", "answer"))
+                parts = {"question": asks, "answer": answers, **({"images": shown} if shown else {})}
+                return Format("question-answer", parts, ("question", "answer"))
     return None
 
 
 def _named_fit(mapping: Mapping[str, str] | None, parts: Collection[str]) -> bool:
-    return all(part in parts for part in mapping or {})
+    return all(part in parts or (part == "images" and "image" in parts) for part in mapping or {})
 
 
 def read_mapping(text: str) -> dict[str, str]:

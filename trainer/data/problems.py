@@ -37,6 +37,9 @@ KINDS: dict[str, Kind] = {
         "error",
         "The row has another number of fields than the header, so its columns are a guess; a field that holds the separator stands in quotes.",
     ),
+    "caption-missing": Kind(
+        "no caption", "error", "Each picture of a folder needs a text file of its name that says what it shows."
+    ),
     "class-counts": Kind("several classes", "note", "How many pictures there are of each class."),
     "class-empty": Kind(
         "no pictures of a class",

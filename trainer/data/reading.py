@@ -151,7 +151,7 @@ def read_file(path: Path) -> list[Sample]:
 
 
 def _read(source: Source, data: Data, python: Path | None, found: Samples) -> Iterator[Keyed]:
-    forms = Forms(data.format, data.columns)
+    forms = Forms(data.format, source.columns(data.columns))
     there = False
     for place, value, problems in source.rows(data.chunk_characters, python):
         try:

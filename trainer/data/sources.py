@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.data.problems import Read
+from trainer.data.readers.captions import caption_rows, has_captions, is_caption
 from trainer.data.readers.classes import class_rows, holds_classes, listing
 from trainer.data.readers.opening import look
 from trainer.data.readers.piped import hub_rows, parquet_rows
@@ -18,9 +19,8 @@ from trainer.errors import TrainError
 HUB = "hub:"
 _HUB_NAME = re.compile(r"hub:(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>[\w.-]+))?(?:@(?P<split>[\w.\[\]:%-]+))?")
 TRAIN, HELD_OUT = ("train",), ("valid", "validation", "val", "dev", "eval", "test")
-METADATA = ("metadata",)  # the rows of a folder of pictures
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # beside pictures, which it names in `file_name`
 _ENDS = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".txt", ".md")
-_ENDS_OF_METADATA = (".jsonl", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,17 @@ class Source:
         """Where paths of pictures count from."""
         if self.path is None:
             return Path.cwd()
-        return self.path if self.of_classes else self.path.parent
+        return self.path if self.path.is_dir() else self.path.parent
 
     @property
     def of_classes(self) -> bool:
         """Whether it is a folder with one for each class."""
-        return self.path is not None and self.path.is_dir()
+        return self.path is not None and self.path.is_dir() and not has_captions(self.path)
+
+    def columns(self, given: str) -> str:
+        """`data.columns` as these rows are to be read."""
+        named = self.path is not None and self.path.name.startswith("metadata.") and "images" not in given
+        return ", ".join(filter(None, (given, "images=file_name"))) if named else given
 
     def rows(self, chunk_characters: int, python: Path | None) -> Iterator[Read]:
         """Every row; `python` is an interpreter with pyarrow and datasets, where there is one."""
@@ -72,52 +77,61 @@ def find(named: str, *, held_out: bool = False) -> Source:
     path = Path(named)
     if not path.is_dir():
         return Source(path.name, path)
-    part = folder_part(path, HELD_OUT if held_out else TRAIN)
-    if part is None and held_out and holds_classes(path):
-        part = path
+    part = folder_part(path, HELD_OUT if held_out else TRAIN) or _pictures_in(path, whole=not held_out)
     if part is None:
         wanted = "`valid` or `test`" if held_out else "`train`"
         there = ", ".join(sorted(each.name for each in path.iterdir())[:6]) or "nothing"
         raise TrainError(
             "data-missing",
             f"{path} is a folder without a file named {wanted} (it holds {there}).",
-            "Choose a file in it, or name its parts `train.jsonl` and `valid.jsonl`; pictures lie in a folder for each class.",
+            "Choose a file in it, or name its parts `train.jsonl` and `valid.jsonl`; pictures need `metadata.jsonl`, captions "
+            "beside them, or a folder for each class.",
         )
     return Source(part.name, part)
 
 
 def folder_part(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """What in the folder has the first of these names: a file of rows, or pictures with their rows or in classes.
-
-    Pictures of which no part is named are all for training.
-    """
-    if file := _file_of(folder, names):
-        return file
-    parts = [folder / name for name in names]
-    for part in parts if names != TRAIN else (*parts, folder):
-        if file := _file_of(part, METADATA, _ENDS_OF_METADATA):
-            return file
-        if holds_classes(part) and not (part == folder and any(holds_classes(folder / name) for name in HELD_OUT)):
-            return part
-    return None
-
-
-def _file_of(folder: Path, names: tuple[str, ...], ends: tuple[str, ...] = _ENDS) -> Path | None:
+    """The first part of the folder that has one of these names: a file, or else a folder of pictures."""
     for name in names:
-        for end in ends:
+        for end in _ENDS:
             for path in (folder / f"{name}{end}", folder / f"{name}{end}.gz"):
-                if path.is_file():
+                if path.is_file() and not is_caption(path):
                     return path
-    return None
+    return next(filter(None, (_pictures_in(folder / name) for name in names)), None)
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of the file's bytes; of a folder of pictures, of their names and sizes."""
+def _pictures_in(folder: Path, *, whole: bool = False) -> Path | None:
+    """What says of a folder's pictures what they show: its metadata, or the folder itself with captions or classes in it.
+
+    Of a `whole` folder the parts that are held out are no classes.
+    """
+    if not folder.is_dir():
+        return None
+    metadata = next((folder / name for name in METADATA if (folder / name).is_file()), None)
+    if metadata or has_captions(folder):
+        return metadata or folder
+    parts = whole and any(holds_classes(folder / name) for name in HELD_OUT)
+    return folder if holds_classes(folder) and not parts else None
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder of pictures, of their names and sizes, and of captions."""
+    if not path.is_dir():
+        return file_digest(path)
     digest = hashlib.sha256()
-    if path.is_dir():
+    if not has_captions(path):
         for each in listing(path):
             digest.update(each)
         return digest.hexdigest()
+    for place, row, _ in caption_rows(path):
+        size = (path / row["image"]).stat().st_size if row else 0
+        digest.update(f"{place.file}\0{size}\0{row and row['text']}\0".encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)

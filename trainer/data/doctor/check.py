@@ -67,7 +67,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 def first_page(source: Source, data: Data, python: Path | None, most: int = PAGE) -> tuple[list[Read], Tally]:
     """The first rows as they were read, and what is wrong with those."""
-    check = RowCheck(data.format, data.columns)
+    check = RowCheck(data.format, source.columns(data.columns))
     reads = list(islice(source.rows(data.chunk_characters, python), most))
     for read in reads:
         check.add(read)
@@ -116,6 +116,8 @@ def _of_the_file(name: str, opened: Opened | None, tally: Tally, *, carriage_ret
 
 def looks_latin(opened: Opened) -> bool:
     """Whether the bytes beyond ASCII are hardly ever UTF-8, as in a file that an old program wrote."""
+    if opened.shape == "captions":
+        return False
     with opened.path.open("rb") as stream:
         head = stream.read(4 << 20)
     beyond = [line for line in head.split(b"\n")[:-1] or [head] if not line.isascii()]

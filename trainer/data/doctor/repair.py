@@ -62,7 +62,7 @@ def write_mended(source: Source, data: Data, python: Path | None, out: Path) -> 
 
 
 def _kept(source: Source, data: Data, python: Path | None, done: Counter[str]) -> Iterator[Any]:
-    check = RowCheck(data.format, data.columns)
+    check = RowCheck(data.format, source.columns(data.columns))
     seen: set[bytes] = set()
     for place, value, findings in _read(source, data, python, done):
         sample = check.add((place, value, findings))

@@ -40,7 +40,7 @@ class _Part:
 def task_of(source: Source, data: Data, python: Path | None) -> dict[str, Any]:
     """The whole source as a task for a checking process."""
     about = asdict(source) | {"path": str(source.path) if source.path else None}
-    how = {"format": data.format, "columns": data.columns, "chunk_characters": data.chunk_characters}
+    how = {"format": data.format, "columns": source.columns(data.columns), "chunk_characters": data.chunk_characters}
     return {**about, **how, "python": str(python) if python else None}
 
 

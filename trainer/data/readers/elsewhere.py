@@ -18,6 +18,7 @@ from typing import Any
 
 BYTES = 6 << 30  # of address space; pyarrow reserves far more than it touches
 ROWS_AT_ONCE = 512
+BYTES_AT_ONCE = 16 << 20  # about, of rows that hold pictures
 REFUSED = 3
 
 
@@ -39,11 +40,18 @@ def parquet(path: str) -> int:
 
     try:
         with ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+            for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
                 _write(batch.to_pylist())
     except (pyarrow.ArrowException, OSError, MemoryError) as error:
         return _refused(error)
     return 0
+
+
+def _rows_at_once(about: Any) -> int:
+    """So many rows that a batch of them stays small."""
+    groups = [about.row_group(index) for index in range(about.num_row_groups)]
+    largest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=0)
+    return max(1, min(ROWS_AT_ONCE, int(BYTES_AT_ONCE / max(1, largest))))
 
 
 def hub(name: str, config: str, split: str) -> int:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.data.readers.captions import has_captions
 from trainer.errors import TrainError
 
-Shape = Literal["jsonl", "json", "csv", "text", "parquet"]
+Shape = Literal["jsonl", "json", "csv", "text", "parquet", "captions"]
 SHAPES: dict[Shape, str] = {
     "jsonl": "JSON lines", "json": "a JSON list", "csv": "a table", "text": "plain text", "parquet": "parquet",
+    "captions": "pictures with captions",
 }  # fmt: skip
 BLOCK = 1 << 20
 HEAD = 1 << 16
@@ -63,6 +65,8 @@ def look(path: Path) -> Opened:
     """What the file is; raises `TrainError` when it is not there, is no data, or cannot be read."""
     if not path.exists():
         raise TrainError("data-missing", f"There is no data file at {path}.", "Check the path, or choose another file.")
+    if path.is_dir() and has_captions(path):
+        return Opened(path, "captions", compressed=False, encoding="utf-8")
     if not path.is_file():
         what = "is a folder, not a data file" if path.is_dir() else "is not a regular file"
         raise TrainError("data-missing", f"{path} {what}.", "Choose the data file inside it.")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from trainer.data.problems import Read, nothing
 from trainer.data.readers.array import array_rows
+from trainer.data.readers.captions import caption_rows
 from trainer.data.readers.json_line import read_line
 from trainer.data.readers.lines import numbered
 from trainer.data.readers.opening import Damaged, Opened, blocks
@@ -22,6 +23,8 @@ def file_rows(opened: Opened, chunk_characters: int) -> Iterator[Read]:
             yield from array_rows(opened, file)
         elif opened.shape == "csv":
             yield from table_rows(opened, file)
+        elif opened.shape == "captions":
+            yield from caption_rows(opened.path)
         elif opened.shape == "text":
             yield from text_rows(opened, file, chunk_characters)
         else:
