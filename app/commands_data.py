@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def check_data(
     python = _interpreter(source, aside)
     started = time.monotonic()
     screen = _Screen(as_json=json)
-    report = check(source, data, python, held_out=aside, slow=not quick, listener=screen.listener)
+    report = check(source, data, python, held_out=aside, slow=not quick, listener=screen.listener, opener=_opener)
     screen.clear()
     if json:
         say_json({"type": "done", **report.to_json(), "seconds": round(time.monotonic() - started, 2)})
@@ -104,6 +105,13 @@ def _data(file: str, format: str, columns: str, held_out: str | None = None) -> 
 def _interpreter(*sources: Source | None) -> Path | None:
     """The environment's interpreter where a source needs it, and there is one."""
     if any(each and (each.path is None or ".parquet" in each.path.suffixes) for each in sources):
+        return Operations(open_home()).interpreter()
+    return None
+
+
+def _opener() -> Path | None:
+    """What opens pictures; a home that is out of order does not keep the rest from being checked."""
+    with suppress(AppError):
         return Operations(open_home()).interpreter()
     return None
 

@@ -139,6 +139,11 @@ KINDS: dict[str, Kind] = {
     "messages-shape": Kind(
         "no list of turns", "error", "A conversation is a list of turns, each with a role and its content."
     ),
+    "leakage-picture": Kind(
+        "held-out pictures in training",
+        "warning",
+        "A held-out picture that is also trained on, or looks the same as one, makes the model look better than it is.",
+    ),
     "near-duplicate": Kind(
         "almost the same content as another",
         "warning",
@@ -159,11 +164,18 @@ KINDS: dict[str, Kind] = {
     "personal-email": Kind(
         "e-mail addresses", "warning", "A personal address would be learned by heart, and the model may say it."
     ),
+    "picture-cmyk": Kind(
+        "pictures for print", "note", "Converted from the colours of print (CMYK) to RGB, without their colour profile."
+    ),
+    "picture-deep": Kind(
+        "pictures of more than eight bits", "note", "Scaled to eight bits a colour, which is what models take."
+    ),
     "picture-elsewhere": Kind(
         "pictures on other machines",
         "error",
         "Pictures are read from this machine alone; fetch them first and name their files.",
     ),
+    "picture-film": Kind("pictures that move", "note", "Only the first frame or page is learned."),
     "picture-missing": Kind(
         "missing pictures", "error", "There is no such file; paths count from the folder that the rows lie in."
     ),
@@ -172,10 +184,35 @@ KINDS: dict[str, Kind] = {
         "error",
         "Only pictures below the folder of the rows are opened, also behind links; move them there.",
     ),
+    "picture-suffix": Kind(
+        "pictures under a wrong name",
+        "note",
+        "Harmless: the file is of another kind than its name says, and read as what it is.",
+    ),
+    "picture-tiny": Kind(
+        "pictures of one line", "note", "A side of one pixel shows nothing; look whether that is meant."
+    ),
+    "picture-transparent": Kind("transparent pictures", "note", "Laid on white where something shines through."),
+    "picture-turned": Kind(
+        "pictures to be turned", "note", "Turned as the camera's tag says, as any viewer shows them."
+    ),
+    "picture-unchecked": Kind(
+        "pictures too much for the checker",
+        "error",
+        "Opening these took longer or more memory than one picture is allowed, or ended the checker.",
+    ),
     "picture-unnamed": Kind(
         "no picture where one should be",
         "error",
         "A picture is a path, a data URL, or an object with `path`, `url` or `bytes`.",
+    ),
+    "picture-unreadable": Kind(
+        "pictures that cannot be read",
+        "error",
+        "A run could not read them either: replace them, or take their rows out.",
+    ),
+    "pictures-alike": Kind(
+        "pictures that look the same", "warning", "Pictures that look the same count several times in training."
     ),
     "pictures-count": Kind(
         "another number of pictures than places",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from trainer.data.doctor.likeness import MOST_ROWS
+from trainer.data.doctor.picture_check import check_pictures
 from trainer.data.doctor.processes import Worker, one_hash_seed
 from trainer.data.doctor.row_check import RowCheck
 from trainer.data.doctor.structure import check_structure, task_of
@@ -44,7 +46,7 @@ class Report:
         counts = {name: dict(getattr(self.tally, name)) for name in ("formats", "dropped", "counts", "classes")}
         return {
             "name": self.name, "shape": self.shape, "sound": self.sound, "rows": self.tally.rows,
-            "usable": self.tally.usable, "duplicates": self.duplicates, **counts,
+            "usable": self.tally.usable, "duplicates": self.duplicates, "pictures": self.tally.pictures, **counts,
             "findings": [finding_json(finding) for finding in self.tally.findings], "partial": self.partial,
         }  # fmt: skip
 
@@ -82,8 +84,12 @@ def check(
     held_out: Source | None = None,
     slow: bool = True,
     listener: Listener = Listener(),
+    opener: Callable[[], Path | None] | None = None,
 ) -> Report:
-    """Check a source from its first byte; raises `TrainError` where nothing of it can be read."""
+    """Check a source from its first byte; raises `TrainError` where nothing of it can be read.
+
+    `python` reads what needs pyarrow or datasets. Where rows have pictures, `opener` is asked for what opens them.
+    """
     opened = look(source.path) if source.path and not source.of_classes else None
     found = check_structure(source, opened, data, python, lambda share: listener.progress("Reading every row", share))
     unopened = "a folder for each class" if source.of_classes else "a data set of the hub"
@@ -94,6 +100,10 @@ def check(
         found.tally.find(finding)
     for finding in found.tally.findings:
         listener.finding(finding)
+    if slow and found.tally.pictures:
+        said = partial(listener.progress, "Opening pictures")
+        pillow = opener() if opener else python
+        report.partial += check_pictures(source, held_out, data, pillow, found.tally, listener.finding, said)
     if slow and found.tally.usable:
         _later(source, data, python, held_out, report, listener)
     return report

@@ -15,10 +15,9 @@ from typing import Any
 
 from trainer.data.doctor import personal
 from trainer.data.doctor.likeness import MOST_ROWS, Likeness, sketch
-from trainer.data.doctor.slices import Say, serve, source_of
+from trainer.data.doctor.serving import Say, samples_of, serve
 from trainer.data.doctor.tally import Tally
-from trainer.data.formats import Forms, to_sample
-from trainer.data.problems import Finding, RowError, shorten
+from trainer.data.problems import Finding, shorten
 from trainer.data.readers.lines import Line, numbered
 from trainer.data.readers.opening import Damaged, blocks, look
 from trainer.data.samples import Place, Sample
@@ -45,6 +44,8 @@ class Later:
             text = _text(sample)
             key = _key(text)
             self._personal(sample, text)
+            if sample.pictures:  # one text may fit many of them; whether they are alike is looked at by itself
+                continue
             if not likeness.full:
                 self._alike(sample, text, likeness, again=key in trained)
             trained.add(key)
@@ -53,24 +54,18 @@ class Later:
                 asked.add(_key(question))
         if self._task.get("held_out"):
             for sample in self._samples(self._task["held_out"]):
-                self._leaked(sample, likeness, trained, asked)
+                if not sample.pictures:
+                    self._leaked(sample, likeness, trained, asked)
         return self._tally
 
     def _samples(self, task: dict[str, Any]) -> Iterator[Sample]:
-        forms = Forms(task["format"], task["columns"])
-        source, python = source_of(task)
-        for place, value, findings in source.rows(task["chunk_characters"], python):
-            self._seen += 1
-            if self._seen % PROGRESS_ROWS == 0:
-                self._say({"rows": self._seen}, b"")
-            if any(finding.drops for finding in findings):
-                continue
-            try:
-                sample = to_sample(forms.of(value), value, place)[0]
-            except (RowError, RecursionError):
-                continue  # told by the structural pass
-            if not sample.label:  # what is alike or leaked is looked for in texts
-                yield sample
+        # What is alike or leaked is looked for in texts; pictures are compared apart.
+        return (sample for sample in samples_of(task, self._row_read) if not sample.label)
+
+    def _row_read(self) -> None:
+        self._seen += 1
+        if self._seen % PROGRESS_ROWS == 0:
+            self._say({"rows": self._seen}, b"")
 
     def _find(self, finding: Finding) -> None:
         if self._tally.find(finding):

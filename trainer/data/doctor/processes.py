@@ -21,11 +21,13 @@ Answer = tuple[dict[str, Any], bytes]  # empty where the process died over the t
 class Worker:
     """A process that answers tasks; one that dies over a task is replaced for the next."""
 
-    def __init__(self, module: str, environment: dict[str, str]) -> None:
+    def __init__(self, module: str, environment: dict[str, str], python: Path | None = None) -> None:
         room = str(Path(trainer.__file__).parents[1])
-        # The room's own folder instead of the current one, which may hold a module of any name.
-        code = f"import sys; sys.path[0] = {room!r}; from trainer.data.doctor.{module} import main; main()"
-        self._command = [sys.executable, "-c", code]
+        serve = f"from trainer.data.doctor.{module} import main; main()"
+        if python:  # another interpreter's own packages come before those that lie beside the room
+            self._command = [str(python), "-I", "-c", f"import sys; sys.path.append({room!r}); {serve}"]
+        else:  # the room's own folder instead of the current one, which may hold a module of any name
+            self._command = [sys.executable, "-c", f"import sys; sys.path[0] = {room!r}; {serve}"]
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -54,6 +54,7 @@ class RowCheck:
         form = self.forms.of(value)
         sample, odd = to_sample(form, value, place)
         self.tally.usable += 1
+        self.tally.pictures += len(sample.pictures)
         self._note_format(form, place)
         if sample.label:
             self.tally.classify(sample.label)

@@ -8,27 +8,23 @@ row and then one line number a row).
 from __future__ import annotations
 
 import json
-import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from trainer.data.doctor.row_check import RowCheck
+from trainer.data.doctor.serving import Say, serve, source_of
 from trainer.data.problems import Finding
 from trainer.data.readers.json_line import read_line
 from trainer.data.readers.lines import LONG, Line, TooLong, in_lists
 from trainer.data.samples import Place
-from trainer.data.sources import Source
-from trainer.errors import TrainError
 
-MEMORY = 512 << 20  # bytes of address space
 BLOCK = 1 << 20
 PROGRESS_ROWS = 20_000
 MARK = b"\xef\xbb\xbf"
-Say = Callable[[dict[str, Any], bytes], None]
 
 
 class Slice:
@@ -133,41 +129,6 @@ def check_whole(task: dict[str, Any], say: Say) -> tuple[dict[str, Any], bytes]:
     return about, hashes.tobytes() + lines.tobytes()
 
 
-def source_of(task: dict[str, Any]) -> tuple[Source, Path | None]:
-    """The source that a task names, and the interpreter for what needs one."""
-    path = Path(task["path"]) if task["path"] else None
-    return Source(task["name"], path, task["config"], task["split"]), Path(task["python"]) if task["python"] else None
-
-
-def serve(answer: Callable[[dict[str, Any], Say], tuple[dict[str, Any], bytes]]) -> None:
-    """Answer tasks until standard input ends, within the memory that the process may have."""
-    _limit_memory()
-    out = sys.stdout.buffer
-
-    def say(about: dict[str, Any], data: bytes) -> None:
-        out.write(json.dumps({**about, "bytes": len(data)}).encode() + b"\n" + data)
-        out.flush()
-
-    for line in sys.stdin:
-        try:
-            about, data = answer(json.loads(line), say)
-        except TrainError as error:
-            about = {"code": error.code, "message": error.message, "remedy": error.remedy}
-            data = b""
-        except MemoryError:
-            about, data = {"memory": True}, b""
-        say(about, data)
-
-
 def main() -> None:
     """Serve the structural pass."""
     serve(lambda task, say: check_slice(task) if "start" in task else check_whole(task, say))
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):  # Windows has none, macOS may refuse it
-        return

@@ -20,6 +20,7 @@ class Tally:
 
     rows: int = 0
     usable: int = 0
+    pictures: int = 0  # of the usable rows, as often as they are named
     dropped: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
@@ -34,10 +35,10 @@ class Tally:
         self.findings.append(finding)
         return True
 
-    def drop(self, finding: Finding) -> None:
-        """Count a row that cannot be learned from."""
+    def drop(self, finding: Finding) -> bool:
+        """Count a row that cannot be learned from; True where its place was kept."""
         self.dropped[finding.kind] += 1
-        self.find(finding)
+        return self.find(finding)
 
     def classify(self, label: str) -> None:
         """Count a picture of a class."""
@@ -48,6 +49,7 @@ class Tally:
         """Count what was found in a later part of a file, before which so many lines lie."""
         self.rows += other.rows
         self.usable += other.usable
+        self.pictures += other.pictures
         self.dropped += other.dropped
         self.formats += other.formats
         self.classes += other.classes
@@ -64,14 +66,15 @@ class Tally:
         """The tally as plain values."""
         counters = {name: dict(getattr(self, name)) for name in COUNTERS}
         findings = [asdict(finding) for finding in self.findings]
-        return {"rows": self.rows, "usable": self.usable, "findings": findings, **counters}
+        counts = {name: getattr(self, name) for name in ("rows", "usable", "pictures")}
+        return {**counts, "findings": findings, **counters}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Tally:
         """The tally that was written by `to_json`."""
         findings = [Finding(**{**each, "place": Place(**each["place"])}) for each in value["findings"]]
         counters = {name: Counter(value[name]) for name in COUNTERS}
-        return Tally(value["rows"], value["usable"], findings=findings, **counters)
+        return Tally(value["rows"], value["usable"], value["pictures"], findings=findings, **counters)
 
     @property
     def errors(self) -> int:
