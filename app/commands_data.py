@@ -64,7 +64,7 @@ def check_data(
     else:
         _show(report, SHOWN if not every else 20, time.monotonic() - started)
     if fix:
-        rows, done = write_mended(source, data, python, fix)
+        rows, done = write_mended(source, data, _opener() if report.tally.pictures else python, fix)
         _say_mended(fix, rows, done, as_json=json)
     elif report.tally.usable and not report.sound and not json:
         print(f"\nNext: fettle data check {file} --fix mended.jsonl")

@@ -1,10 +1,11 @@
 """Time the data doctor on a gigabyte of conversations and hold it against bounds.
 
-    .venv/bin/python benchmarks/data.py [--size BYTES] [--folder PATH] [--managed PYTHON]
+    .venv/bin/python benchmarks/data.py [--size BYTES] [--folder PATH] [--managed PYTHON] [--pictures N]
 
 Writes a file of JSON lines in a folder of its own that is removed afterwards. Run it with nothing else going on. Exit
 status 1 when a bound is missed. With the interpreter of an installed environment it also times the rows' way to tokens
-under the starter's tokenizer: the first time, and the second, when they come from the cache. Memory is the sum over all processes at its highest, measured every 20 ms.
+under the starter's tokenizer: the first time, and the second, when they come from the cache; and the opening of
+pictures of half a megapixel (`--pictures`, of which `--pictures 0` makes none). Memory is the sum over all processes at its highest, measured every 20 ms.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from trainer.data.doctor.check import check, first_page
+from trainer.data.doctor.picture_check import check_pictures
 from trainer.data.doctor.structure import check_structure
+from trainer.data.doctor.tally import Tally
 from trainer.data.readers.opening import look
 from trainer.data.sources import find
 from trainer.spec import Data
@@ -35,6 +39,10 @@ FIRST_PAGE = 0.1  # seconds
 RUNS = 3
 LATER_BYTES = 20_000_000  # how much of the file the slower checks and the tokenizer are timed on
 SECOND_TIME = 0.1  # of the first tokenisation, reading the rows apart
+PICTURES = 10_000
+PICTURES_SECONDS, PICTURES_MEMORY = 90.0, 512e6  # for so many, on two cores
+SIZE = (816, 612)  # of a picture
+FORMATS = ("JPEG",) * 7 + ("PNG",) * 2 + ("WEBP",)
 STARTER = Path(__file__).parents[1] / "trainer" / "starter" / "model"
 
 
@@ -106,16 +114,56 @@ def tokenise_twice(path: Path) -> None:
     print(json.dumps({"rows": len(samples), "seconds": seconds}))
 
 
+def paint(folder: Path, count: int) -> None:
+    """Write pictures that are all different, with shapes, shades and grain; runs in a managed interpreter."""
+    from PIL import Image, ImageDraw
+
+    chance = random.Random(0)
+    grain = Image.effect_noise(SIZE, 12).convert("RGB")
+    for number in range(count):
+        image = Image.new("RGB", SIZE, tuple(chance.choices(range(256), k=3)))
+        draw = ImageDraw.Draw(image)
+        for _ in range(12):
+            corners = [(chance.randrange(SIZE[0]), chance.randrange(SIZE[1])) for _ in range(3)]
+            draw.polygon(corners, tuple(chance.choices(range(256), k=3)))
+        form = FORMATS[number % len(FORMATS)]
+        fast = {"compress_level": 1} if form == "PNG" else {"method": 0} if form == "WEBP" else {}
+        Image.blend(image, grain, 0.3).save(folder / f"{number}.{form.lower()}", form, **fast)
+    rows = (json.dumps({"image": path.name, "text": path.stem}) for path in folder.iterdir())
+    (folder / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+
+
+def time_pictures(folder: Path, managed: Path, count: int, say: Callable[[str, float, float, str], None]) -> None:
+    """Have the doctor open so many pictures."""
+    subprocess.run([managed, "-I", __file__, "--paint", folder, "--pictures", str(count)], check=True)
+    source, tally = find(str(folder / "rows.jsonl")), Tally(count, count, count)
+    before = os.times()
+    with Memory() as memory:
+        began = time.perf_counter()
+        check_pictures(source, None, Data(), managed, tally, lambda _: None, lambda _: None)
+        seconds = time.perf_counter() - began
+    used = sum(os.times()[:4]) - sum(before[:4])
+    assert tally.usable == count, tally.counts
+    print(f"    {count:,} pictures of {SIZE[0] * SIZE[1] / 1e6:.2f} megapixels: {seconds:.1f} s, {used:.1f} s of CPU")
+    say(f"opening {PICTURES:,} pictures", seconds / count * PICTURES, PICTURES_SECONDS, "s")
+    say("memory of all processes that do", memory.highest / 1e6, PICTURES_MEMORY / 1e6, "MB")
+
+
 def main() -> int:
     """Measure, print a line a figure, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=1_000_000_000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--managed", type=Path, help="the interpreter of an installed environment")
+    parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--tokenise", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--paint", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.tokenise:
         tokenise_twice(options.tokenise)
+        return 0
+    if options.paint:
+        paint(options.paint, options.pictures)
         return 0
     missed = 0
 
@@ -156,6 +204,9 @@ def main() -> int:
             first, second = told["seconds"]
             print(f"    tokens of {told['rows']:,} rows: {first:.2f} s, again {second:.2f} s")
             say("second tokenisation", second / first, SECOND_TIME, "of the first")
+        if options.managed and options.pictures:
+            (Path(folder) / "pictures").mkdir()
+            time_pictures(Path(folder) / "pictures", options.managed, options.pictures, say)
     return 1 if missed else 0
 
 

@@ -15,6 +15,7 @@ from trainer.data.doctor import picture_check, processes
 from trainer.data.doctor.check import check
 from trainer.data.doctor.looks import BANDS, MOST_BITS, Looks
 from trainer.data.doctor.picture_check import UNOPENED, PictureCheck
+from trainer.data.doctor.repair import write_mended
 from trainer.data.doctor.tally import Tally
 from trainer.data.problems import Finding
 from trainer.data.sources import find
@@ -66,6 +67,15 @@ def test_without_an_environment_names_are_checked_and_the_rest_is_said(tmp_path:
         ("picture-missing", 2), ("picture-outside", 3), ("picture-unreadable", 4), ("picture-missing", 5), ("picture-unreadable", 5),
     ]  # fmt: skip
     assert report.partial == [UNOPENED] and not report.sound
+
+
+def test_a_mended_copy_leaves_out_rows_whose_pictures_are_lost(tmp_path: Path) -> None:
+    images = ["a.png", "none.png", "", "empty.png", ["b.png", "empty.png"], "b.png"]
+    data = write(tmp_path, *({"images": each, "text": str(row)} for row, each in enumerate(images)))
+    rows, done = write_mended(find(data.train), data, None, tmp_path / "mended.jsonl")
+    assert (rows, dict(done)) == (3, {"left out: picture-missing": 1, "left out: picture-unreadable": 2})
+    mended = data.model_copy(update={"train": str(tmp_path / "mended.jsonl")})
+    assert check(find(mended.train), mended, None).sound
 
 
 def test_text_alone_asks_for_nothing_that_opens_pictures(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a link that leaves": ({"prompt": "x", "completion": "y", "image": "link.png"}, "lies outside of"),
     "on the net": ({"prompt": "x", "completion": "y", "image": "https://example.org/a.png"}, "on another machine"),
     "broken base64": ({"prompt": "x", "completion": "y", "image": "data:image/png;base64,%%%"}, "no picture in base64"),
+    "base64 alone": ({"prompt": "x", "completion": "y", "image": "iVBOR/" * 2000}, "needs `data:;base64,` in front"),
+    "no path": ({"prompt": "x", "completion": "y", "image": "a\0.png"}, "lies outside of"),
     "a number": ({"prompt": "x", "completion": "y", "image": 5}, "names no picture"),
     "a video": (asked({"type": "video", "video": "a.mp4"}, WHAT), "of the type 'video'"),
 }

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainer.data.problems import RowError
+from trainer.data.problems import RowError, shorten
 from trainer.data.samples import PICTURE, Message, Picture
 
 WRITTEN = "<image>"  # where a picture is, in texts beside a column of pictures
+LONGEST_PATH = 4096
 _DATA_URL = re.compile(r"data:[\w/.+-]*(;[\w=.-]+)*;base64,")
 _ELSEWHERE = re.compile(r"(https?|s3|gs|ftp)://", re.IGNORECASE)
 
@@ -83,6 +84,9 @@ def read_picture(value: Any, where: str) -> Picture:
             return read_picture(named, where)
     if not isinstance(value, str) or not value:
         raise RowError("picture-unnamed", f"`{where}` names no picture.", where, value)
+    if len(value) > LONGEST_PATH and not value.startswith("data:"):
+        detail = f"`{where}` is longer than any path; base64 needs `data:;base64,` in front of it."
+        raise RowError("picture-unnamed", detail, where, value)
     found = _DATA_URL.match(value)
     if found:
         try:
@@ -101,10 +105,14 @@ def placed(pictures: Sequence[Picture], folder: Path) -> tuple[Picture, ...]:
 
 
 def _placed(named: str, folder: Path) -> str:
-    whole = os.path.realpath(folder / named)
-    root = os.path.realpath(folder)
-    if os.path.commonpath((whole, root)) != root:
-        raise RowError("picture-outside", f"the picture {named} lies outside of {folder}.", found=named)
+    shown, root = shorten(named), os.path.realpath(folder)
+    try:
+        whole = os.path.realpath(folder / named)
+        inside = os.path.commonpath((whole, root)) == root
+    except ValueError:  # no path at all, or one of another drive
+        inside = False
+    if not inside:
+        raise RowError("picture-outside", f"the picture {shown} lies outside of {folder}.")
     if not os.path.isfile(whole):
-        raise RowError("picture-missing", f"there is no picture {named} in {folder}.", found=named)
+        raise RowError("picture-missing", f"there is no picture {shown} in {folder}.")
     return whole

@@ -177,7 +177,10 @@ KINDS: dict[str, Kind] = {
     ),
     "picture-film": Kind("pictures that move", "note", "Only the first frame or page is learned."),
     "picture-missing": Kind(
-        "missing pictures", "error", "There is no such file; paths count from the folder that the rows lie in."
+        "missing pictures",
+        "error",
+        "There is no such file; paths count from the folder that the rows lie in.",
+        LEAVE_OUT,
     ),
     "picture-outside": Kind(
         "pictures outside of the folder",
@@ -200,6 +203,7 @@ KINDS: dict[str, Kind] = {
         "pictures too much for the checker",
         "error",
         "Opening these took longer or more memory than one picture is allowed, or ended the checker.",
+        LEAVE_OUT,
     ),
     "picture-unnamed": Kind(
         "no picture where one should be",
@@ -210,6 +214,7 @@ KINDS: dict[str, Kind] = {
         "pictures that cannot be read",
         "error",
         "A run could not read them either: replace them, or take their rows out.",
+        LEAVE_OUT,
     ),
     "pictures-alike": Kind(
         "pictures that look the same", "warning", "Pictures that look the same count several times in training."

@@ -55,7 +55,11 @@ class Opener:
 
     def _take(self, number: int, picture: Picture, sample: Sample) -> None:
         # The same file is always of the same share, so that it is opened once.
-        key = _key(os.path.normpath(self._folder / picture.path).encode() if picture.path else picture.content)
+        key = _key(
+            os.path.normpath(self._folder / picture.path).encode("utf-8", "replace")
+            if picture.path
+            else picture.content
+        )
         if int(key, 16) % self._task["shares"] != self._task["share"]:
             return
         place = sample.place

@@ -38,7 +38,7 @@ class PictureCheck:
 
     def __init__(self, tally: Tally, found: Callable[[Finding], None]) -> None:
         self._tally, self._found = tally, found
-        self._bad_row = 0
+        self.lost: dict[int, str] = {}  # rows that cannot be learned, by what is wrong with their first bad picture
         self._looks = Looks()
         self._first: dict[str, int] = {}  # of each file, the picture that named it first
         self._named: list[tuple[str, Place]] = []
@@ -49,8 +49,8 @@ class PictureCheck:
         place, name = Place(*opened["place"]), _called(opened)
         error = _error(opened, place, name)
         if error:
-            new = place.row != self._bad_row
-            self._bad_row = place.row
+            new = place.row not in self.lost
+            self.lost.setdefault(place.row, error.kind)
             self._tally.usable -= new
             self._tell(error, self._tally.drop if new else self._tally.find)
             return
@@ -110,6 +110,15 @@ def check_pictures(
             for opened in pictures:
                 check.add_held_out(opened)
     return partial.said
+
+
+def rows_lost(source: Source, data: Data, python: Path | None) -> dict[int, str]:
+    """The rows whose pictures cannot be learned from, each with the kind of what is wrong."""
+    check = PictureCheck(Tally(), lambda _: None)
+    with closing(_opened(task_of(source, data, python), python, _Partial(), lambda _: None)) as pictures:
+        for opened in pictures:
+            check.add(opened)
+    return check.lost
 
 
 class _Partial:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data.doctor.check import looks_latin
+from trainer.data.doctor.picture_check import rows_lost
 from trainer.data.doctor.row_check import RowCheck
 from trainer.data.problems import Read
 from trainer.data.readers.lines import numbered
@@ -29,7 +30,8 @@ def write_mended(source: Source, data: Data, python: Path | None, out: Path) -> 
     """Write the rows that can be learned to `out` as JSON lines in UTF-8; returns their number and what was done.
 
     Text of another encoding is converted, numbers that are none become null, halves of characters the mark for a lost
-    one; rows that are there twice or cannot be learned from are left out and counted. Raises `TrainError` when `out` exists.
+    one; rows that are there twice or cannot be learned from, also for their pictures, are left out and counted. Raises
+    `TrainError` when `out` exists.
     """
     if source.of_classes:
         raise TrainError(
@@ -64,10 +66,16 @@ def write_mended(source: Source, data: Data, python: Path | None, out: Path) -> 
 def _kept(source: Source, data: Data, python: Path | None, done: Counter[str]) -> Iterator[Any]:
     check = RowCheck(data.format, source.columns(data.columns))
     seen: set[bytes] = set()
+    lost: dict[int, str] | None = None
     for place, value, findings in _read(source, data, python, done):
         sample = check.add((place, value, findings))
         if sample is None:
             continue
+        if sample.pictures:
+            lost = rows_lost(source, data, python) if lost is None else lost
+            if place.row in lost:
+                done[LEFT_OUT + lost[place.row]] += 1
+                continue
         key = content_key(sample)
         if key in seen:
             done[LEFT_OUT + "duplicate-row"] += 1
