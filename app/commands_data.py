@@ -13,6 +13,7 @@ import typer
 
 from app.commands_env import JsonFlag
 from app.commands_preview import preview
+from app.data_mend import name_beside
 from app.errors import AppError
 from app.models import with_data_resolved
 from app.operations import Operations
@@ -67,7 +68,8 @@ def check_data(
         rows, done = write_mended(source, data, _opener() if report.tally.pictures else python, fix)
         _say_mended(fix, rows, done, as_json=json)
     elif report.tally.usable and not report.sound and not json:
-        print(f"\nNext: fettle data check {file} --fix mended.jsonl")
+        out = name_beside(source.path) if source.path and report.tally.pictures else "mended.jsonl"
+        print(f"\nNext: fettle data check {file} --fix {out}")
     raise typer.Exit(0 if report.sound else 1)
 
 

@@ -25,13 +25,18 @@ def mended_copy(request: DataCheckRequest, python: Path | None) -> MendedView:
             "A data set of the hub has no folder of yours beside it for a mended copy.",
             "Name a place: `fettle data check hub:owner/name --fix mended.jsonl`.",
         )
-    out = next(path for path in _names_beside(source.path) if not path.exists())
+    out = name_beside(source.path)
     rows, done = write_mended(source, data, python, out)
     parts = [
         MendedPart(title=KINDS[what.removeprefix(LEFT_OUT)].title, rows=number, left_out=what.startswith(LEFT_OUT))
         for what, number in done.most_common()
     ]
     return MendedView(file=str(out), rows=rows, done=parts)
+
+
+def name_beside(path: Path) -> Path:
+    """A name for the copy that nothing has yet, in the folder from which the names of pictures count."""
+    return next(each for each in _names_beside(path) if not each.exists())
 
 
 def _names_beside(path: Path) -> Iterator[Path]:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from app.api.schema_data import DataCheckRequest
+from app.commands_data import cli
 from app.data_mend import mended_copy
 from app.run_data import fingerprint
 from trainer.data.doctor.check import check
@@ -139,3 +141,10 @@ def test_a_folder_of_pictures_alone_is_refused_with_what_it_lacks(tmp_path: Path
     with pytest.raises(TrainError, match="folder without") as refused:
         find(filled(tmp_path).train)
     assert "captions" in refused.value.remedy
+
+
+def test_the_command_names_a_place_for_the_copy_where_pictures_are_found(tmp_path: Path, own_home: Path) -> None:
+    data = filled(tmp_path, a_txt="x", b_txt="")
+    said = CliRunner().invoke(cli, ["check", data.train])
+    assert said.exit_code == 1 and "The pictures were not opened" in said.output
+    assert f"--fix {tmp_path / 'metadata.mended.jsonl'}" in said.output
