@@ -13,7 +13,7 @@ from trainer.data.doctor.check import check
 from trainer.data.doctor.repair import write_mended
 from trainer.data.labels import class_names, of_classes
 from trainer.data.reading import held_out_source, read_rows, read_samples
-from trainer.data.sources import file_digest, find
+from trainer.data.sources import content_digest, find
 from trainer.errors import TrainError
 from trainer.models.task import adapter_classes, check_task, own_classes
 from trainer.spec import Data, RunSpec
@@ -187,6 +187,6 @@ def test_a_head_is_known_by_its_architecture_and_an_adapter_by_its_names(tmp_pat
 
 def test_a_folders_digest_is_of_names_and_sizes(tmp_path: Path) -> None:
     one, other = fill(tmp_path / "a", cat=2), fill(tmp_path / "b", cat=2)
-    assert file_digest(one) == file_digest(other)
+    assert content_digest(one) == content_digest(other)
     (other / "cat" / "0.JPG").write_bytes(b"longer than before")
-    assert file_digest(one) != file_digest(other)
+    assert content_digest(one) != content_digest(other)

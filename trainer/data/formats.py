@@ -85,15 +85,7 @@ def detect(columns: Collection[str], asked: str = "auto", mapping: Mapping[str, 
     for name, (needed, may) in _FORMATS.items():
         if asked not in ("auto", name) or (asked == "auto" and not _named_fit(mapping, (*needed, *may))):
             continue
-        column = {part: named.get(part, part) for part in (*needed, *may)}
-        if "images" in may and "image" in columns and column["images"] not in columns:
-            column["images"] = "image"
-        if name == "image-class" and "images" in named:
-            column["image"] = named["images"]
-        elif name == "image-class" and "image" not in named:
-            column["image"] = next((each for each in PICTURE_COLUMNS if each in columns), "image")
-        if name == "text" and "caption" in columns and "text" not in columns and column.get("images") in columns:
-            column["text"] = "caption"
+        column = _column_of_each(name, (*needed, *may), named, columns)
         if all(column[part] in columns for part in needed) or asked == name:
             there = {part: place for part, place in column.items() if part in needed or place in columns}
             return Format(name, there, needed)
@@ -104,6 +96,21 @@ def detect(columns: Collection[str], asked: str = "auto", mapping: Mapping[str, 
                 parts = {"question": asks, "answer": answers, **({"images": shown} if shown else {})}
                 return Format("question-answer", parts, ("question", "answer"))
     return None
+
+
+def _column_of_each(
+    name: str, parts: Collection[str], named: Mapping[str, str], columns: Collection[str]
+) -> dict[str, str]:
+    """In which column each part of a format stands: as named, by its own name, or by another that is usual for it."""
+    column = {part: named.get(part, part) for part in parts}
+    if "images" in column and "image" in columns and column["images"] not in columns:
+        column["images"] = "image"
+    if name == "text" and "caption" in columns and "text" not in columns and column.get("images") in columns:
+        column["text"] = "caption"
+    if name == "image-class" and "image" not in named:
+        usual = next((each for each in PICTURE_COLUMNS if each in columns), "image")
+        column["image"] = named.get("images", usual)
+    return column
 
 
 def _named_fit(mapping: Mapping[str, str] | None, parts: Collection[str]) -> bool:
