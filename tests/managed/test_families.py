@@ -199,7 +199,7 @@ def test_a_vision_tower_stays_as_it_is_while_the_rows_hold_no_pictures() -> None
     config = AutoConfig.for_model("gemma3", text_config={**text, "vocab_size": 256}, vision_config=seeing)
     adapted = with_lora(AutoModelForCausalLM.from_config(config).requires_grad_(False), Lora(rank=4))
     rows = {row.part: row for row in adapted.coverage.rows}
-    assert (rows[VISION].trained, rows[VISION].modules) == (0, 16)
+    assert (rows[VISION].trained, rows[VISION].modules) == (0, 18)
     assert rows["attention query"].frozen == 0 and "what sees stays as it is" in adapted.why
     moves_what_it_reports(adapted)
 
