@@ -37,12 +37,16 @@ def test_the_trainer_passes_its_tests_in_the_installed_environment(fettle: Fettl
         "--confcutdir",
         str(tmp_path),
     ]
+    # What measures the process goes first, before others have filled it.
+    tests = sorted(
+        (CHECKOUT / "tests" / "managed").glob("test_*.py"), key=lambda file: (file.stem != "test_memory", file)
+    )
     done = subprocess.run(
-        [str(python), "-I", "-c", RUN, str(CHECKOUT), tools, *options, str(CHECKOUT / "tests" / "managed")],
+        [str(python), "-I", "-c", RUN, str(CHECKOUT), tools, *options, *map(str, tests)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
